@@ -17,6 +17,12 @@ const Clock& Clock::Monotonic() {
   return *clock;
 }
 
+Deadline Deadline::After(Duration timeout, const Clock& clock) {
+  const Instant now = clock.Now();
+  const Duration longest = Instant::max() - now;
+  return Deadline(now + std::clamp(timeout, Duration::zero(), longest), clock);
+}
+
 int Deadline::RemainingMillis() const {
   using std::chrono::milliseconds;
   const auto millis = std::chrono::ceil<milliseconds>(Remaining()).count();

@@ -26,10 +26,11 @@ class Clock {
 // is no "for ever": a caller that may wait long waits again.
 class Deadline {
  public:
+  // `timeout` from now: at once if it is negative, the end of the time line if
+  // it is longer than that, like Duration::max(). `clock` must outlive the
+  // deadline.
   static Deadline After(Duration timeout,
-                        const Clock& clock = Clock::Monotonic()) {
-    return Deadline(clock.Now() + timeout, clock);
-  }
+                        const Clock& clock = Clock::Monotonic());
 
   bool Passed() const { return clock_->Now() >= at_; }
   Instant at() const { return at_; }

@@ -29,6 +29,8 @@ void Cancellation::Cancel() noexcept {
 
 absl::Status WaitReadable(int fd, const Deadline& deadline,
                           const Cancellation* cancel) {
+  // poll(2) would take a negative one for "none" and sleep.
+  if (fd < 0) return ErrnoStatus(EBADF, "poll");
   pollfd fds[2] = {{.fd = fd, .events = POLLIN, .revents = 0},
                    {.fd = cancel != nullptr ? cancel->fd() : -1,
                     .events = POLLIN,
@@ -37,6 +39,9 @@ absl::Status WaitReadable(int fd, const Deadline& deadline,
     if (cancel != nullptr && cancel->cancelled()) return absl::CancelledError();
     const int ready = poll(fds, 2, deadline.RemainingMillis());
     if (ready < 0 && errno != EINTR) return ErrnoStatus(errno, "poll");
+    if (ready > 0 && (fds[0].revents & POLLNVAL) != 0) {
+      return ErrnoStatus(EBADF, "poll");
+    }
     if (ready > 0 && fds[0].revents != 0) return absl::OkStatus();
     if (ready <= 0 && deadline.Passed()) return absl::DeadlineExceededError("");
   }

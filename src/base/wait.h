@@ -35,9 +35,13 @@ class Cancellation {
   std::atomic<bool> cancelled_{false};
 };
 
-// Waits until `fd` is readable. DEADLINE_EXCEEDED and CANCELLED are returned
-// with no message: the caller knows what it waited for and says so.
-// `cancel` may be null.
+// Waits until a read of `fd` would not block: there is something to read, the
+// end of it, or an error that the read will report. DEADLINE_EXCEEDED and
+// CANCELLED are returned with no message: the caller knows what it waited for
+// and says so; a cancelled wait is cancelled even if `fd` is readable, and a
+// readable `fd` is reported even if the deadline has passed. An `fd` that is
+// not open is FAILED_PRECONDITION. `cancel` may be null. Sleeps in real time:
+// the deadline has to be on the monotonic clock. Any thread.
 absl::Status WaitReadable(int fd, const Deadline& deadline,
                           const Cancellation* cancel);
 

@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
+#include <thread>
+#include <utility>
 
 namespace nd {
 namespace {
@@ -29,9 +32,9 @@ TEST(Wait, PassedDeadlineEndsAWait) {
   ASSERT_EQ(pipe(pipe_fds), 0);
   const Fd reader(pipe_fds[0]), writer(pipe_fds[1]);
 
-  EXPECT_EQ(WaitReadable(reader.get(), Deadline::After(seconds(0)), nullptr)
-                .code(),
-            absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(
+      WaitReadable(reader.get(), Deadline::After(seconds(0)), nullptr).code(),
+      absl::StatusCode::kDeadlineExceeded);
 }
 
 TEST(Wait, ReadableFdIsReportedEvenAfterTheDeadline) {
@@ -42,6 +45,81 @@ TEST(Wait, ReadableFdIsReportedEvenAfterTheDeadline) {
 
   EXPECT_TRUE(
       WaitReadable(reader.get(), Deadline::After(seconds(0)), nullptr).ok());
+}
+
+TEST(Wait, CancelledWaitIsCancelledEvenIfTheFdIsReadable) {
+  auto cancel = Cancellation::Create();
+  ASSERT_TRUE(cancel.ok());
+  int pipe_fds[2];
+  ASSERT_EQ(pipe(pipe_fds), 0);
+  const Fd reader(pipe_fds[0]), writer(pipe_fds[1]);
+  ASSERT_EQ(write(writer.get(), "x", 1), 1);
+
+  cancel->Cancel();
+
+  EXPECT_EQ(
+      WaitReadable(reader.get(), Deadline::After(seconds(60)), &*cancel).code(),
+      absl::StatusCode::kCancelled);
+}
+
+TEST(Wait, CancelFromAnotherThreadWakesASleepingWait) {
+  auto cancel = Cancellation::Create();
+  ASSERT_TRUE(cancel.ok());
+  int pipe_fds[2];
+  ASSERT_EQ(pipe(pipe_fds), 0);
+  const Fd reader(pipe_fds[0]), writer(pipe_fds[1]);
+
+  std::jthread canceller([&] { cancel->Cancel(); });
+
+  EXPECT_EQ(
+      WaitReadable(reader.get(), Deadline::After(seconds(60)), &*cancel).code(),
+      absl::StatusCode::kCancelled);
+}
+
+TEST(Wait, ClosedPeerEndsAWait) {
+  int pipe_fds[2];
+  ASSERT_EQ(pipe(pipe_fds), 0);
+  const Fd reader(pipe_fds[0]);
+  { const Fd writer(pipe_fds[1]); }
+
+  EXPECT_TRUE(
+      WaitReadable(reader.get(), Deadline::After(seconds(60)), nullptr).ok());
+}
+
+TEST(Wait, FdThatIsNotOpenIsAnError) {
+  int pipe_fds[2];
+  ASSERT_EQ(pipe(pipe_fds), 0);
+  { const Fd reader(pipe_fds[0]), writer(pipe_fds[1]); }
+
+  EXPECT_EQ(
+      WaitReadable(pipe_fds[0], Deadline::After(seconds(60)), nullptr).code(),
+      absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(WaitReadable(-1, Deadline::After(seconds(60)), nullptr).code(),
+            absl::StatusCode::kFailedPrecondition);
+}
+
+TEST(Cancellation, StaysCancelledAcrossAMove) {
+  auto cancel = Cancellation::Create();
+  ASSERT_TRUE(cancel.ok());
+  cancel->Cancel();
+
+  const Cancellation moved(*std::move(cancel));
+
+  EXPECT_TRUE(moved.cancelled());
+  EXPECT_TRUE(
+      WaitReadable(moved.fd(), Deadline::After(seconds(0)), nullptr).ok());
+}
+
+TEST(SetNonBlocking, ReadOfAnEmptyPipeDoesNotBlock) {
+  int pipe_fds[2];
+  ASSERT_EQ(pipe(pipe_fds), 0);
+  const Fd reader(pipe_fds[0]), writer(pipe_fds[1]);
+
+  ASSERT_TRUE(SetNonBlocking(reader.get()).ok());
+
+  char byte;
+  EXPECT_EQ(read(reader.get(), &byte, 1), -1);
+  EXPECT_EQ(errno, EAGAIN);
 }
 
 }  // namespace
