@@ -18,7 +18,8 @@ namespace {
 
 using DeviceList = std::unique_ptr<ibv_device*[], void (*)(ibv_device**)>;
 
-constexpr int kMaxGids = 4096;
+// As many as one call can return: the kernel takes a buffer below 64 KiB.
+constexpr size_t kMaxGids = UINT16_MAX / sizeof(ibv_gid_entry);
 
 absl::StatusOr<DeviceList> GetDeviceList(int* count) {
   DeviceList list(ibv_get_device_list(count), [](ibv_device** devices) {
@@ -118,7 +119,23 @@ std::string GidEntry::TypeName() const {
 
 uint32_t Port::active_mtu_bytes() const { return MtuBytes(attr.active_mtu); }
 uint32_t Port::max_mtu_bytes() const { return MtuBytes(attr.max_mtu); }
-std::string Port::StateName() const { return ibv_port_state_str(attr.state); }
+
+std::string Port::StateName() const {
+  switch (attr.state) {
+    case IBV_PORT_DOWN:
+      return "PORT_DOWN";
+    case IBV_PORT_INIT:
+      return "PORT_INIT";
+    case IBV_PORT_ARMED:
+      return "PORT_ARMED";
+    case IBV_PORT_ACTIVE:
+      return "PORT_ACTIVE";
+    case IBV_PORT_ACTIVE_DEFER:
+      return "PORT_ACTIVE_DEFER";
+    default:
+      return "PORT_NOP";
+  }
+}
 
 std::string Port::LinkLayerName() const {
   switch (attr.link_layer) {

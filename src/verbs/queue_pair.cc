@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <cstring>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -283,7 +284,8 @@ QueuePair::QueuePair(std::shared_ptr<ProtectionDomain> pd,
                                    : options.max_send_wr / 2,
                                options.max_send_wr - 1)),
       send_records_(std::bit_ceil(options.max_send_wr + 1)),
-      recv_wr_ids_(std::bit_ceil(std::max(max_recv_wr_, 1u))) {
+      recv_wr_ids_(std::bit_ceil(std::max(max_recv_wr_, 1u))),
+      gathered_(max_inline_) {
   send_cq_->Register(this);
   if (recv_cq_ != send_cq_) recv_cq_->Register(this);
 }
@@ -449,22 +451,35 @@ int QueuePair::PostByWrApi(std::span<const SendRequest> requests) {
     unsigned flags = 0;
     qp_ex_->wr_id = Record(
         request, static_cast<uint32_t>(TotalLength(request.sges)), &flags);
-    // Inline is said by how the data is set, not by a flag.
-    qp_ex_->wr_flags = flags & ~IBV_SEND_INLINE;
+    // The flag for inline data is redundant by the manual, but rxe's provider
+    // goes by it.
+    qp_ex_->wr_flags = flags;
     BuildOperation(qp_ex_, request);
     if (!HasData(request.opcode)) continue;
     if ((flags & IBV_SEND_INLINE) == 0) {
       ibv_wr_set_sge_list(qp_ex_, request.sges.size(), request.sges.data());
       continue;
     }
-    inline_bufs_.clear();
-    for (const ibv_sge& sge : request.sges) {
-      inline_bufs_.push_back({reinterpret_cast<void*>(sge.addr), sge.length});
-    }
-    ibv_wr_set_inline_data_list(qp_ex_, inline_bufs_.size(),
-                                inline_bufs_.data());
+    SetInlineData(request.sges);
   }
   return ibv_wr_complete(qp_ex_);
+}
+
+// Several elements are gathered here rather than by
+// ibv_wr_set_inline_data_list: rxe's provider in rdma-core 44 sends such a list
+// as an empty message.
+void QueuePair::SetInlineData(std::span<const ibv_sge> sges) {
+  if (sges.size() == 1) {
+    return ibv_wr_set_inline_data(qp_ex_, reinterpret_cast<void*>(sges[0].addr),
+                                  sges[0].length);
+  }
+  size_t length = 0;
+  for (const ibv_sge& sge : sges) {
+    std::memcpy(gathered_.data() + length,
+                reinterpret_cast<const void*>(sge.addr), sge.length);
+    length += sge.length;
+  }
+  ibv_wr_set_inline_data(qp_ex_, gathered_.data(), length);
 }
 
 int QueuePair::PostByList(std::span<const SendRequest> requests,

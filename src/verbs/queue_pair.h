@@ -192,6 +192,7 @@ class QueuePair {
 
   absl::Status Check(const SendRequest& request, uint64_t length) const;
   uint64_t Record(const SendRequest& request, uint32_t length, unsigned* flags);
+  void SetInlineData(std::span<const ibv_sge> sges);
   int PostByWrApi(std::span<const SendRequest> requests);
   int PostByList(std::span<const SendRequest> requests, size_t* posted);
   absl::Status PostMarker();
@@ -218,7 +219,7 @@ class QueuePair {
 
   // Kept between posts so that posting does not allocate.
   std::vector<ibv_send_wr> wrs_;
-  std::vector<ibv_data_buf> inline_bufs_;
+  std::vector<std::byte> gathered_;
   std::string peer_ = "unconnected";
 };
 
