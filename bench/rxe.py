@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""ndping against perftest on the kernel's rdma_rxe: ratios, with their spread.
+
+usage: rxe.py NDPING [--rounds N] [--only NAME] [--json FILE]
+
+Runs in the guest (./dev bench rxe). In each round perftest and ndping run one
+after the other with the same operation, size, count and queue depth, so that
+both meet the same machine; a line shows the median of the rounds' ratios and
+the smallest and largest of them. The guest's CPU is mostly emulated: absolute
+times say nothing, ratios within one run do.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+LOCAL, PEER = "10.98.0.1", "10.98.0.2"
+LOCAL_DEVICE, PEER_DEVICE = "rxe0", "rxe1"
+LIMIT_S = 120
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    op: str  # send, write, read
+    kind: str  # lat, bw
+    size: int
+    iterations: int
+    events: bool
+    floor: str  # what the project asks of the ratio
+
+    @property
+    def name(self) -> str:
+        return f"{self.op}_{self.kind}-{self.size}{'-e' if self.events else ''}"
+
+
+def cases() -> list[Case]:
+    found = []
+    for events in (False, True):
+        for op in ("send", "write", "read"):
+            # ib_write_lat watches memory and knows no event mode.
+            if not (events and op == "write"):
+                found.append(Case(op, "lat", 64, 2000, events, "<= 1.05"))
+        for op in ("send", "write", "read"):
+            found.append(Case(op, "bw", 1 << 16, 1000, events, ">= 0.97"))
+            found.append(Case(op, "bw", 1 << 20, 100, events, ">= 0.97"))
+    return found
+
+
+def gid_index(device: str, address: str) -> str:
+    """The index of the device's RoCE v2 GID for an IPv4 address."""
+    numbers = [int(part) for part in address.split(".")]
+    wanted = "0000:0000:0000:0000:0000:ffff:%02x%02x:%02x%02x" % tuple(numbers)
+    port = f"/sys/class/infiniband/{device}/ports/1/gids"
+    for index in range(64):
+        with open(f"{port}/{index}", encoding="ascii") as gid:
+            if gid.read().strip() == wanted:
+                return str(index)
+    raise LookupError(f"{device} has no GID for {address}")
+
+
+def perftest(case: Case) -> float:
+    """Microseconds (the median) of a lat case, MiB/s (the mean) of a bw case."""
+    program = f"ib_{case.op}_{case.kind}"
+    common = ["-F", "-s", str(case.size), "-n", str(case.iterations)]
+    common += ["-e"] if case.events else []
+    server = subprocess.Popen(
+        [program, "-d", PEER_DEVICE, "-x", gid_index(PEER_DEVICE, PEER), *common],
+        stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    try:
+        wait_for_port(18515)
+        client = subprocess.run(
+            [program, "-d", LOCAL_DEVICE, "-x", gid_index(LOCAL_DEVICE, LOCAL),
+             *common, PEER],
+            capture_output=True, text=True, timeout=LIMIT_S, check=True)
+        server.wait(LIMIT_S)
+    finally:
+        server.kill()
+        server.wait()
+    for line in client.stdout.splitlines():
+        fields = line.split()
+        if len(fields) > 4 and fields[0] == str(case.size):
+            # lat: bytes iterations min max typical; bw: bytes iterations peak mean
+            return float(fields[4] if case.kind == "lat" else fields[3])
+    raise RuntimeError(f"{program} printed no result:\n{client.stdout}")
+
+
+def ndping(binary: str, case: Case) -> float:
+    """The same figures of ndping, in the same units."""
+    command = [binary, case.kind, PEER, "--from", LOCAL, "--op", case.op,
+               "--size", str(case.size), "--iterations", str(case.iterations),
+               "--cq", "event" if case.events else "busy", "--json"]
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True,
+                            timeout=LIMIT_S, check=True).stdout
+    phase = json.loads(output)["phases"][0]
+    if case.kind == "lat":
+        return phase["latency"]["p50_ns"] / 1000
+    return phase["bytes_per_second"] / (1 << 20)
+
+
+def wait_for_port(port: int) -> None:
+    """Until someone listens on the TCP port, without connecting to it."""
+    wanted = f":{port:04X}"
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+            with open(table, encoding="ascii") as lines:
+                for line in lines:
+                    fields = line.split()
+                    if fields[1].endswith(wanted) and fields[3] == "0A":
+                        return
+        time.sleep(0.02)
+    raise TimeoutError(f"nobody listens on TCP port {port}")
+
+
+@dataclasses.dataclass
+class Result:
+    case: Case
+    perftest: list[float]
+    ndping: list[float]
+
+    def ratios(self) -> list[float]:
+        return [ours / theirs for ours, theirs in zip(self.ndping, self.perftest)]
+
+    def line(self) -> str:
+        ratios = self.ratios()
+        unit = "us" if self.case.kind == "lat" else "MiB/s"
+        return (f"{self.case.name:18} "
+                f"{statistics.median(self.perftest):9.1f} "
+                f"{statistics.median(self.ndping):9.1f} {unit:5} "
+                f"{statistics.median(ratios):6.3f} "
+                f"[{min(ratios):.3f} .. {max(ratios):.3f}]  {self.case.floor}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("ndping")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="cases whose name has this")
+    parser.add_argument("--json", help="write all figures to this file")
+    options = parser.parse_args()
+    server = subprocess.Popen([options.ndping, "server", "--address", PEER])
+    results = []
+    try:
+        wait_for_port(7470)
+        print(f"{'case':18} {'perftest':>9} {'ndping':>9} {'':5} "
+              f"{'ratio':>6} [spread]          wanted", flush=True)
+        for case in cases():
+            if options.only not in case.name:
+                continue
+            result = Result(case, [], [])
+            for _ in range(options.rounds):
+                result.perftest.append(perftest(case))
+                result.ndping.append(ndping(options.ndping, case))
+            results.append(result)
+            print(result.line(), flush=True)
+    finally:
+        server.terminate()
+        server.wait()
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump([dataclasses.asdict(result) for result in results], file)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

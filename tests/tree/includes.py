@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""Includes go down only: fails and names each #include that goes up a floor.
+
+usage: includes.py ROOT
+"""
+
+import pathlib
+import re
+import sys
+
+# What each folder of src/ may include besides itself. `include/nd` is "nd".
+ALLOWED = {
+    "base": {"nd"},
+    "soft": {"base"},
+    "verbs": {"base", "nd"},
+    "transport": {"base", "nd", "verbs"},
+    "control": {"base", "nd", "verbs", "transport"},
+    "ndping": {"base", "nd", "verbs", "transport", "control"},
+}
+# Headers that only some floors know.
+FOREIGN = {
+    re.compile(r"infiniband/|rdma/"): {"verbs", "soft", "control", "ndping"},
+    re.compile(r"grpcpp/|google/protobuf/"): {"control", "ndping"},
+}
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+
+
+def errors_of(path: pathlib.Path, floor: str) -> list[str]:
+    found = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        match = INCLUDE.match(line)
+        if not match:
+            continue
+        quote, header = match.groups()
+        where = f"{path}:{number}"
+        room = header.split("/")[0]
+        if quote == '"' and room in ALLOWED and room != floor:
+            if room not in ALLOWED[floor]:
+                found.append(f"{where}: {floor} must not include {header}")
+        if quote == '"' and "/" not in header:
+            found.append(f"{where}: name {header} from the top of src/")
+        for pattern, floors in FOREIGN.items():
+            if pattern.match(header) and floor not in floors:
+                found.append(f"{where}: {floor} must not know {header}")
+    return found
+
+
+def public_errors(path: pathlib.Path) -> list[str]:
+    return [
+        f"{path}:{number}: a public header includes only std and nd/"
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if (match := INCLUDE.match(line))
+        and "/" in match.group(2)
+        and not match.group(2).startswith(("nd/", "sys/"))
+    ]
+
+
+def main(root: pathlib.Path) -> int:
+    errors = []
+    files = 0
+    for path in sorted((root / "src").rglob("*")):
+        if path.suffix in (".h", ".cc"):
+            files += 1
+            errors += errors_of(path, path.relative_to(root / "src").parts[0])
+    for path in sorted((root / "include").rglob("*.h")):
+        files += 1
+        errors += public_errors(path)
+    print("\n".join(errors) or f"{files} files include downwards only")
+    return bool(errors) or files == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(pathlib.Path(sys.argv[1])))
