@@ -1,0 +1,68 @@
+// What a REQ carries in its private data to prove that it was invited, and what
+// a REJ says about why it was not let in.
+#ifndef ND_CONTROL_TOKEN_H_
+#define ND_CONTROL_TOKEN_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "base/random.h"
+
+namespace nd::control {
+
+// 128 random bits, handed out over gRPC and shown in the REQ. Never logged:
+// there is no way to print one.
+class Token {
+ public:
+  static constexpr size_t kSize = 16;
+
+  static Token Generate(Random& random);
+  static absl::StatusOr<Token> FromBytes(absl::string_view bytes);
+
+  std::string bytes() const;
+  // Takes the same time wherever the first difference is.
+  bool Matches(const Token& other) const;
+
+ private:
+  friend struct ConnectHello;
+  std::array<std::byte, kSize> bytes_{};
+};
+
+// The private data of a REQ: "ndC1", the token, the connection's index; 24
+// bytes, big-endian.
+struct ConnectHello {
+  static constexpr size_t kSize = 24;
+
+  Token token;
+  uint32_t index = 0;  // which of the test's connections, from 0
+
+  std::array<std::byte, kSize> Encode() const;
+  // Nothing when it is too short or not a hello; padding behind is ignored.
+  static std::optional<ConnectHello> Parse(std::span<const std::byte> data);
+};
+
+// Why a listener said no; the first byte behind "ndR1" of a REJ's private data.
+enum class RejectReason : uint8_t {
+  kNoHello = 1,       // no token at all: not one of nd's clients
+  kUnknownToken = 2,  // never given out, or expired
+  kUsedToken = 3,     // that connection was made already
+  kBadIndex = 4,      // beyond the number of connections agreed
+  kBusy = 5,          // too many requests wait
+  kShuttingDown = 6,
+};
+
+absl::string_view ToString(RejectReason reason);
+std::array<std::byte, 5> EncodeReject(RejectReason reason);
+std::optional<RejectReason> ParseReject(std::span<const std::byte> data);
+
+}  // namespace nd::control
+
+#endif  // ND_CONTROL_TOKEN_H_
