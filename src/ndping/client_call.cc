@@ -66,15 +66,14 @@ void ClientCall::TellEnd(const grpc::Status& status) {
 absl::Status ClientCall::Conclude(const absl::Status& error, bool connected) {
   session_.Settle(error,
                   connected ? session_.timing().local_grace : Duration::zero());
-  if (!session_.AwaitEnd(Duration::zero())) {
+  if (!session_.ended()) {
     const absl::Status local = session_.LocalCause().value_or(error);
     v1::Failure failure;
     failure.set_code(static_cast<int>(local.code()));
     failure.set_message(std::string(local.message()));
-    if (Send(std::move(failure)).ok()) {
-      CloseWrites();
-      session_.AwaitEnd(session_.timing().end);
-    }
+    if (Send(std::move(failure)).ok()) CloseWrites();
+    // If that failed, why the call has ended is about to be known.
+    session_.AwaitEnd();
   }
   return session_.Cause(error);
 }

@@ -303,7 +303,7 @@ Check JudgeMemlock(const DoctorFacts& facts) {
   const std::string name = "locked memory";
   if (!facts.memlock) return Ok(name, "no limit");
   const std::string limit =
-      absl::StrCat("the limit is ", FormatSize(*facts.memlock), " bytes");
+      absl::StrCat("the limit is ", FormatSize(*facts.memlock));
   if (facts.ipc_lock) {
     return Ok(name,
               absl::StrCat(limit, ", but CAP_IPC_LOCK puts it out of force"));
@@ -332,6 +332,10 @@ Check JudgeRoute(const DoctorFacts& facts) {
   if (route.status.ok()) {
     return Ok(name, absl::StrCat(route.address, " by ", route.device, ", from ",
                                  route.local));
+  }
+  if (facts.devices.empty()) {
+    return Fail(name, std::string(route.status.message()),
+                "first of all this host needs an RDMA device");
   }
   std::string fix =
       "an RDMA device has to be on the interface that 'ip route get ";

@@ -19,14 +19,15 @@ void Findings::PeerVanished(absl::string_view detail) {
 void Findings::PeerEnded(const absl::Status& status) {
   PeerSaid(status);
   ended_ = true;
+  Freeze();
 }
 
 void Findings::ConnectionLost(const absl::Status& status) {
-  if (!ended_) Set(connection_, status);
+  if (!frozen_) Set(connection_, status);
 }
 
 void Findings::DataFailed(const absl::Status& status) {
-  if (!ended_) Set(data_, status);
+  if (!frozen_) Set(data_, status);
 }
 
 std::optional<absl::Status> Findings::Local() const {
@@ -37,13 +38,16 @@ std::optional<absl::Status> Findings::Local() const {
 }
 
 absl::Status Findings::Cause() const {
-  const std::optional<absl::Status> local = Local();
-  if (verdict_ || vanished_ || !said_) {
-    return local.value_or(absl::UnknownError(""));
+  const absl::Status local = Local().value_or(absl::UnknownError(""));
+  if (vanished_) return local;
+  if (mute_) {
+    return absl::Status(local.code(), absl::StrCat(local.message(), "; ", peer_,
+                                                   " does not answer"));
   }
-  if (!local) return Annotate(*said_, peer_);
-  return absl::Status(local->code(), absl::StrCat(local->message(), "; ", peer_,
-                                                  " says: ", said_->message()));
+  if (verdict_ || !said_) return local;
+  if (!Local()) return Annotate(*said_, peer_);
+  return absl::Status(local.code(), absl::StrCat(local.message(), "; ", peer_,
+                                                 " says: ", said_->message()));
 }
 
 }  // namespace nd::ndping

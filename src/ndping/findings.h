@@ -24,6 +24,11 @@ class Findings {
   void Decide(const absl::Status& status);
   // The peer's process or host is gone.
   void PeerVanished(absl::string_view detail);
+  // The peer is told what this side found, and will end the test: from now on
+  // connections break because of that.
+  void Freeze() { frozen_ = true; }
+  // The peer was told, and did not answer.
+  void PeerMute() { mute_ = true; }
   // What the peer says that it found.
   void PeerSaid(const absl::Status& status) { Set(said_, status); }
   // The same, and it has ended the test: from now on connections break because
@@ -58,6 +63,8 @@ class Findings {
   const std::string peer_;
   std::optional<absl::Status> verdict_, vanished_, said_, connection_, data_;
   bool ended_ = false;
+  bool frozen_ = false;
+  bool mute_ = false;
 };
 
 }  // namespace nd::ndping

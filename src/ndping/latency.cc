@@ -13,7 +13,8 @@
 namespace nd::ndping {
 namespace {
 
-// Messages between two looks for an interruption; a round is short.
+// Rounds between two looks at what others say. A round that waits long looks by
+// itself, but one that never does must not keep the test from ending.
 constexpr uint64_t kRoundsPerLook = 16;
 
 // What both roles count.
@@ -82,6 +83,13 @@ class Pace {
   Instant end_ = Instant::max();
 };
 
+absl::Status LookForCancel(const Phase& phase, const Outcome& outcome) {
+  if (outcome.rounds % kRoundsPerLook == 0 && phase.Cancelled()) {
+    return absl::CancelledError("");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status NoAnswer(const Turn& turn) {
   return absl::FailedPreconditionError(
       absl::StrCat("qp ", turn.qp, ", message ", turn.sequence,
@@ -114,6 +122,7 @@ absl::Status RunClient(Phase& phase, Exchange& exchange, Outcome& outcome,
     phase.control.messages.store(++outcome.rounds, std::memory_order_relaxed);
     exchange.Check(turn);
     turn.Next(phase.plan.qps);
+    ND_RETURN_IF_ERROR(LookForCancel(phase, outcome));
     if (pace.IsOver(now)) {
       outcome.meter.Stop(now);
       return exchange.PostReceiveAgain();
@@ -149,6 +158,7 @@ absl::Status RunResponder(Phase& phase, PingPong& exchange, Outcome& outcome) {
     turn.Next(phase.plan.qps);
     if (!exchange.one_slot()) exchange.Prepare(turn);
     phase.control.messages.store(++outcome.rounds, std::memory_order_relaxed);
+    ND_RETURN_IF_ERROR(LookForCancel(phase, outcome));
     if (outcome.rounds == phase.spec.warmup()) outcome.meter.Start();
   }
   outcome.meter.Stop();

@@ -23,13 +23,25 @@ double CpuPercent(const v1::PhaseReport& report) {
          100;
 }
 
+// How many messages someone has to check: in a ping-pong the answers as well.
+uint64_t MessagesToCheck(const v1::TestSpec& spec, const PhaseResult& phase) {
+  const bool ping_pong = spec.kind() == v1::TEST_KIND_LATENCY &&
+                         spec.operation() != v1::OPERATION_READ &&
+                         !IsAtomic(spec.operation());
+  return ping_pong ? 2 * phase.client.messages()
+                   : phase.client.messages() + phase.server.messages();
+}
+
+uint64_t MessagesChecked(const PhaseResult& phase) {
+  return phase.client.verified() + phase.server.verified();
+}
+
 // The share of messages that were checked and right. Warm-up messages are
 // checked too, so more may have been checked than were measured.
-double VerifiedPercent(const PhaseResult& phase) {
-  const uint64_t checked = phase.client.verified() + phase.server.verified();
+double VerifiedPercent(const v1::TestSpec& spec, const PhaseResult& phase) {
+  const uint64_t checked = MessagesChecked(phase);
   const uint64_t wrong = phase.client.mismatched() + phase.server.mismatched();
-  const uint64_t all =
-      std::max(checked, phase.client.messages() + phase.server.messages());
+  const uint64_t all = std::max(checked, MessagesToCheck(spec, phase));
   if (all == 0) return 0;
   return 100.0 * static_cast<double>(checked - std::min(wrong, checked)) /
          static_cast<double>(all);
@@ -85,19 +97,23 @@ void AppendLatencies(const Histogram& latencies,
   cells.push_back(FormatTime(latencies.max()));
 }
 
-// "server: 3 of 1000 messages came with wrong data; the first: qp 0, ..."
 std::string MismatchNote(absl::string_view side,
                          const v1::PhaseReport& report) {
   if (report.mismatched() == 0) return "";
-  return absl::StrCat("the ", side, " got wrong data in ", report.mismatched(),
-                      " of ", Plural(report.verified(), "message"),
+  // What is wrong may be no message: the sum of many atomics.
+  const std::string of =
+      report.verified() == 0
+          ? ""
+          : absl::StrCat(" in ", report.mismatched(), " of ",
+                         Plural(report.verified(), "message"));
+  return absl::StrCat("the ", side, " got wrong data", of,
                       "; the first: ", report.first_mismatch(), "\n");
 }
 
 // How much was checked when it is less than all.
 std::string UncheckedNote(const v1::TestSpec& spec, const PhaseResult& phase) {
-  const uint64_t checked = phase.client.verified() + phase.server.verified();
-  const uint64_t all = phase.client.messages() + phase.server.messages();
+  const uint64_t checked = MessagesChecked(phase);
+  const uint64_t all = MessagesToCheck(spec, phase);
   if (!spec.verify() || checked >= all) return "";
   return absl::StrCat("only ", checked, " of ", Plural(all, "message"),
                       " could be verified\n");
@@ -160,7 +176,7 @@ PhaseFigures FiguresOf(const v1::TestSpec& spec, const PhaseResult& phase) {
   }
   figures.client_cpu = CpuPercent(client);
   figures.server_cpu = CpuPercent(server);
-  if (spec.verify()) figures.verified = VerifiedPercent(phase);
+  if (spec.verify()) figures.verified = VerifiedPercent(spec, phase);
   return figures;
 }
 

@@ -12,6 +12,26 @@ namespace {
 // characters.
 std::string Text(absl::string_view text) { return std::string(text); }
 
+// Objects have a line for each field; arrays of numbers, and histograms with
+// their thousands of buckets, stay on one line.
+std::string Pretty(const Json& json, size_t indent) {
+  const bool nested = json.is_object() || (json.is_array() && !json.empty() &&
+                                           json.front().is_object());
+  if (!nested || json.empty()) {
+    return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  }
+  const std::string margin(indent + 2, ' ');
+  std::string text;
+  for (const auto& item : json.items()) {
+    absl::StrAppend(&text, text.empty() ? "\n" : ",\n", margin,
+                    json.is_object() ? Json(item.key()).dump() + ": " : "",
+                    Pretty(item.value(), indent + 2));
+  }
+  const absl::string_view ends = json.is_object() ? "{}" : "[]";
+  return absl::StrCat(ends.substr(0, 1), text, "\n", std::string(indent, ' '),
+                      ends.substr(1));
+}
+
 Json OptionsOf(const v1::TestSpec& spec) {
   return {{"op", Text(OperationName(spec.operation()))},
           {"sizes",
@@ -104,9 +124,7 @@ void AddOutcome(const Outcome& outcome, Json& json) {
 
 }  // namespace
 
-std::string Dump(const Json& json) {
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
-}
+std::string Dump(const Json& json) { return Pretty(json, 0) + "\n"; }
 
 Json ToJson(const Histogram& latencies) {
   Json json = {{"count", latencies.count()}};
@@ -159,7 +177,7 @@ Json ToJson(const PingSummary& summary, const Outcome& outcome) {
   Json json = Begin("ping", summary.host, "");
   json["options"] = {{"protocol", summary.protocol},
                      {"size", summary.size},
-                     {"validate", summary.validated}};
+                     {"verify", summary.validated}};
   json["transmitted"] = summary.transmitted;
   json["received"] = summary.received;
   json["loss_percent"] = summary.loss_percent();

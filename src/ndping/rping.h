@@ -39,7 +39,9 @@ struct RpingPing {
   uint32_t bytes = 0;
   // From the first SEND to the last go-ahead. 0 at the server.
   uint64_t round_trip_ns = 0;
-  std::string text = {};  // the data, up to 64 characters, if it was asked for
+  // The data's first 64 characters, if asked for, '.' for each that is not
+  // printable.
+  std::string text = {};
 };
 
 // Told of pings, from the thread that runs them.
@@ -61,7 +63,8 @@ struct RpingClientOptions {
   uint8_t tos = 0;
   verbs::WaitMode wait = verbs::WaitMode::kAdaptive;
   Duration connect_timeout = std::chrono::seconds(10);
-  Duration step_timeout = std::chrono::seconds(10);  // for each of the peer's
+  // For each step of the peer's, and 1 us more for each byte of the ping.
+  Duration step_timeout = std::chrono::seconds(10);
 };
 
 // What was measured until the end, whatever the end was.

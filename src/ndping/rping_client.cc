@@ -15,6 +15,8 @@ namespace {
 constexpr size_t kTextLimit = 64;
 // How long a ping that is under way may take when the user wants to stop.
 constexpr Duration kInterruptGrace = std::chrono::seconds(1);
+// What the slowest network that is no failure needs: 1 MB/s.
+constexpr Duration kTimePerByte = std::chrono::microseconds(1);
 
 uint64_t NanosecondsSince(Instant start) {
   return static_cast<uint64_t>((Clock::Monotonic().Now() - start).count());
@@ -103,7 +105,7 @@ class Client {
     const RpingLink::Step step{
         .what = absl::StrCat("the go-ahead after the ", operation, " of ping ",
                              sequence),
-        .timeout = options_.step_timeout,
+        .timeout = options_.step_timeout + options_.size * kTimePerByte,
         .grace = kInterruptGrace};
     ND_RETURN_IF_ERROR(link_->SendAdvert(buffer.advert(), step));
     const absl::Status status = link_->ReceiveAdvert(step).status();

@@ -131,8 +131,8 @@ class RpingLink {
   // Room for more than an advert, so that a longer message is seen and named
   // instead of breaking the QP.
   static constexpr uint32_t kReceiveSize = 256;
-  // A READ's answer comes in one burst; one of many megabytes overruns queues
-  // of Linux's network stack under rxe, and each loss costs seconds.
+  // A READ's answer comes in one burst. Under rxe, one of more than a thousand
+  // packets overruns net.core.netdev_max_backlog, and a loss costs seconds.
   static constexpr uint32_t kPiece = 1 << 20;
 
   RpingLink(std::unique_ptr<verbs::CmId> id, const Options& options);

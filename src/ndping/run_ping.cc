@@ -4,7 +4,6 @@
 #include <chrono>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "base/status.h"
 #include "ndping/commands.h"
 #include "ndping/exit_status.h"
@@ -34,7 +33,7 @@ class PingObserver : public TestObserver, public RpingObserver {
   void OnPing(const RpingPing& ping) override {
     OnRoundTrip(ping.sequence, ping.round_trip_ns);
     if (print_ && !ping.text.empty()) {
-      io_.out << "  " << absl::CEscape(ping.text) << "\n" << std::flush;
+      io_.out << "  " << ping.text << "\n" << std::flush;
     }
   }
 
@@ -47,6 +46,7 @@ class PingObserver : public TestObserver, public RpingObserver {
   }
 
   void OnPhaseEnd(const PhaseResult& phase) override {
+    summary_.elapsed_ns = phase.client.elapsed_ns();
     summary_.mismatched +=
         phase.client.mismatched() + phase.server.mismatched();
     summary_.interrupted |= phase.interrupted;
@@ -121,6 +121,7 @@ absl::Status PingRping(const PingCommand& command, const Interrupt& interrupt,
   PingSummary& summary = observer.summary();
   summary.transmitted = result.transmitted;
   summary.received = result.received;
+  summary.elapsed_ns = result.elapsed_ns;
   summary.mismatched = result.mismatched;
   summary.round_trips = result.round_trips;
   summary.interrupted = result.interrupted;
@@ -156,13 +157,10 @@ int Run(const PingCommand& command, const Io& io) {
   const auto interrupt = Interrupt::Install();
   if (!interrupt.ok()) return Fail(interrupt.status(), io);
   PingObserver observer(command, io);
-  const Instant start = Clock::Monotonic().Now();
   const auto ping = command.protocol == Protocol::kNd ? PingHarness : PingRping;
   Outcome outcome;
-  outcome.status = ping(command, **interrupt, observer);
+  outcome.status = NameFlag(ping(command, **interrupt, observer));
   PingSummary& summary = observer.summary();
-  summary.elapsed_ns =
-      static_cast<uint64_t>((Clock::Monotonic().Now() - start).count());
   outcome.hits =
       CheckThresholds(command.output.thresholds, MeasuredOf(summary));
   outcome.passed =

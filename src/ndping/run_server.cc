@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <string>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "base/status.h"
+#include "nd/log.h"
 #include "ndping/commands.h"
 #include "ndping/exit_status.h"
 #include "ndping/interrupt.h"
@@ -71,6 +71,7 @@ int FailToStart(const absl::Status& status, const Io& io) {
 
 int ServeHarness(const ServerCommand& command, const Interrupt& interrupt,
                  const Io& io) {
+  SetLogLevel(LogLevel::kInfo);  // a line for each test's start and end
   const auto server =
       HarnessServer::Start({.address = command.address,
                             .port = command.port.value_or(kHarnessPort),
@@ -97,7 +98,7 @@ class RpingLog : public RpingObserver {
   void OnPing(const RpingPing& ping) override {
     MutexLock lock(&mutex_);
     io_.out << "ping " << ping.sequence + 1 << ", " << ping.bytes
-            << " bytes: " << absl::CEscape(ping.text) << "\n"
+            << " bytes: " << ping.text << "\n"
             << std::flush;
   }
 

@@ -91,7 +91,7 @@ int RunPhases(const TestOptions& options, const v1::TestSpec& spec,
   const TestResult& result = run.ok() ? *run : live.result();
   if (options.output.format == Format::kText) io.out << TextNotes(result);
   io.out << std::flush;
-  Outcome outcome{.status = run.status(),
+  Outcome outcome{.status = NameFlag(run.status()),
                   .hits = CheckThresholds(options.output.thresholds,
                                           MeasuredOf(options.test, result))};
   const int exit_status =
@@ -124,7 +124,7 @@ int RunConnections(const TestOptions& options, const v1::TestSpec& spec,
   result.server = Endpoint(options.server.host, options.server.port);
   if (run.ok()) result = *run;
   Outcome outcome{
-      .status = run.status(),
+      .status = NameFlag(run.status()),
       .hits = CheckThresholds(options.output.thresholds, MeasuredOf(result))};
   if (run.ok() && options.output.format == Format::kText) {
     io.out << TextReport(result) << std::flush;

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "base/status.h"
 
 namespace nd::ndping {
@@ -272,6 +273,32 @@ absl::StatusOr<v1::TestSpec> ToSpec(const TestOptions& options) {
   spec.set_interval_ns(options.interval.count());
   spec.set_provoke(options.provoke);
   return spec;
+}
+
+absl::Status NameFlag(const absl::Status& status) {
+  constexpr std::pair<absl::string_view, absl::string_view> kFlags[] = {
+      {"bidirectional: ", "--bidirectional: "},
+      {"connections: ", "--connections: "},
+      {"cq_mode: ", "--cq: "},
+      {"depth: ", "--depth: "},
+      {"duration_ns: ", "--duration: "},
+      {"interval_ns: ", "--interval: "},
+      {"iterations: ", "--iterations: "},
+      {"memory: ", "--size, --depth and --qps: "},
+      {"mtu: ", "--mtu: "},
+      {"operation: ", "--op: "},
+      {"provoke: ", "--provoke: "},
+      {"qps: ", "--qps: "},
+      {"rate_limit: ", "--rate-limit: "},
+      {"signal_every: ", "--signal-every: "},
+      {"sizes: ", "--size: "}};
+  absl::string_view message = status.message();
+  for (const auto& [field, flag] : kFlags) {
+    if (absl::ConsumePrefix(&message, field)) {
+      return absl::Status(status.code(), absl::StrCat(flag, message));
+    }
+  }
+  return status;
 }
 
 Figures FiguresMeasured(const TestOptions& options) {

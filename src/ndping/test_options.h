@@ -79,6 +79,10 @@ struct TestOptions {
 // together.
 absl::StatusOr<v1::TestSpec> ToSpec(const TestOptions& options);
 
+// CheckSpec's errors, and the server's, name the field of the TestSpec that is
+// wrong ("sizes: ..."); the user knows it by its flag ("--size: ...").
+absl::Status NameFlag(const absl::Status& status);
+
 // Which figures --fail-if can name for this test.
 Figures FiguresMeasured(const TestOptions& options);
 

@@ -383,17 +383,24 @@ void TestSession::Settle(const absl::Status& error, Duration grace) {
       Deadline::After(grace));
 }
 
-bool TestSession::AwaitEnd(Duration grace) {
+bool TestSession::ended() {
   MutexLock lock(&mutex_);
-  return WaitFor(
+  return closed_ || findings_.peer_gone();
+}
+
+void TestSession::AwaitEnd() {
+  MutexLock lock(&mutex_);
+  const bool ended = WaitFor(
       [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
         return closed_ || findings_.peer_gone();
       },
-      Deadline::After(grace));
+      Deadline::After(timing_.end));
+  if (!ended) findings_.PeerMute();
 }
 
 std::optional<absl::Status> TestSession::LocalCause() {
   MutexLock lock(&mutex_);
+  findings_.Freeze();
   return findings_.Local();
 }
 

@@ -37,7 +37,7 @@ struct Timing {
   Duration local_grace = std::chrono::milliseconds(100);
   Duration peer_grace = std::chrono::milliseconds(500);
   Duration idle_grace = std::chrono::seconds(2);
-  Duration end = std::chrono::seconds(2);  // the peer's answer to a Failure
+  Duration end = std::chrono::seconds(3);  // the peer's answer to a Failure
   Duration tick = std::chrono::milliseconds(250);
 };
 
@@ -114,10 +114,14 @@ class TestSession {
   // After a call that failed with `error`: waits for more findings, until
   // nothing that comes could matter.
   void Settle(const absl::Status& error, Duration grace);
-  // Waits until the peer has ended the call, one way or another, and says
-  // whether it has.
-  bool AwaitEnd(Duration grace);
-  // What this side found; nothing when the peer's word is all there is.
+  // Whether the peer has ended the call, one way or another.
+  bool ended();
+  // Waits for that after the peer was told to; if it does not, that is a
+  // finding.
+  void AwaitEnd();
+  // What this side found, for the peer; nothing when the peer's word is all
+  // there is. What this side finds from now on is a consequence and not
+  // counted.
   std::optional<absl::Status> LocalCause();
   // Why the test ends; `error` is what the failed call returned.
   absl::Status Cause(const absl::Status& error);

@@ -28,7 +28,8 @@ class PhaseControl {
 
   // The data thread has initiated all it will: tell the peer, and return what
   // the peer initiated, by QP, once it says so. Called once per phase.
-  virtual absl::StatusOr<v1::PhaseDone> ExchangeDone(const v1::PhaseDone& mine) = 0;
+  virtual absl::StatusOr<v1::PhaseDone> ExchangeDone(
+      const v1::PhaseDone& mine) = 0;
 
   // The user wants the phase to end early, cleanly.
   virtual bool interrupted() const = 0;

@@ -37,8 +37,6 @@ PhaseResult LatencyPhase() {
   phase.client.set_elapsed_ns(30'000'000);
   phase.client.set_cpu_ns(29'700'000);
   phase.client.set_received(1000);
-  phase.server.set_messages(1000);
-  phase.server.set_bytes(64'000);
   phase.server.set_elapsed_ns(30'000'000);
   phase.server.set_cpu_ns(15'000'000);
   phase.server.set_received(1000);
@@ -79,7 +77,8 @@ TestResult BandwidthResult() {
 void Verify(TestResult& result, uint64_t mismatched) {
   result.spec.set_verify(true);
   for (PhaseResult& phase : result.phases) {
-    phase.client.set_verified(phase.server.messages());
+    const bool answers = result.spec.kind() == v1::TEST_KIND_LATENCY;
+    phase.client.set_verified(answers ? phase.client.messages() : 0);
     phase.server.set_verified(phase.client.messages());
     phase.server.set_mismatched(mismatched);
     if (mismatched > 0) {
@@ -184,6 +183,20 @@ TEST(TextReport, Connect) {
             "interrupted after 200 of 300 connections\n");
 }
 
+TEST(TextReport, SaysWhenWhatIsWrongIsNoMessage) {
+  TestResult result = BandwidthResult();
+  result.phases.pop_back();
+  result.spec.set_operation(v1::OPERATION_FETCH_ADD);
+  result.spec.set_verify(true);
+  result.phases[0].client.set_verified(5000);
+  result.phases[0].server.set_mismatched(1);
+  result.phases[0].server.set_first_mismatch("qp 0, after 5000: 1, not 2");
+  EXPECT_EQ(TextNotes(result),
+            "size 8: the server got wrong data; the first: qp 0, after 5000: "
+            "1, not 2\n");
+  EXPECT_FALSE(DataIsRight(result));
+}
+
 TEST(DataIsRight, UncheckedDataIsNotRight) {
   TestResult result = LatencyResult();
   EXPECT_TRUE(DataIsRight(result));  // nobody asked
@@ -279,6 +292,27 @@ TEST(Json, BandwidthHasRatesAndHitsAndTheError) {
   EXPECT_EQ(json["error"]["code"], "UNAVAILABLE");
   EXPECT_EQ(json["error"]["message"], "the server is shutting down");
   EXPECT_EQ(json["passed"], false);
+}
+
+TEST(Json, IsLaidOutForReaders) {
+  EXPECT_EQ(Dump({{"a", 1},
+                  {"b", {{"c", Json::array({{1, 2}, {3, 4}})}}},
+                  {"d", Json::array({{{"e", "x\"y"}}})},
+                  {"f", Json::array()},
+                  {"g", Json::object()}}),
+            "{\n"
+            "  \"a\": 1,\n"
+            "  \"b\": {\n"
+            "    \"c\": [[1,2],[3,4]]\n"
+            "  },\n"
+            "  \"d\": [\n"
+            "    {\n"
+            "      \"e\": \"x\\\"y\"\n"
+            "    }\n"
+            "  ],\n"
+            "  \"f\": [],\n"
+            "  \"g\": {}\n"
+            "}\n");
 }
 
 TEST(Json, BytesThatAreNoTextDoNotBreakIt) {

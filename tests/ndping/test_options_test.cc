@@ -192,6 +192,16 @@ TEST(ToSpec, RefusesOptionsThatDoNotGoTogether) {
             "send-imm or write-imm");
 }
 
+TEST(NameFlag, TellsTheFlagInsteadOfTheField) {
+  EXPECT_EQ(NameFlag(absl::InvalidArgumentError("sizes: 65 sizes")),
+            absl::InvalidArgumentError("--size: 65 sizes"));
+  EXPECT_EQ(NameFlag(absl::ResourceExhaustedError("duration_ns: too much")),
+            absl::ResourceExhaustedError("--duration: too much"));
+  EXPECT_EQ(NameFlag(absl::UnavailableError("the server: sizes: x")),
+            absl::UnavailableError("the server: sizes: x"));
+  EXPECT_EQ(NameFlag(absl::OkStatus()), absl::OkStatus());
+}
+
 TEST(Names, ReadBackAndListWhatIsAllowed) {
   EXPECT_EQ(*ParseOperation(OperationName(v1::OPERATION_COMPARE_SWAP)),
             v1::OPERATION_COMPARE_SWAP);

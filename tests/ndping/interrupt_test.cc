@@ -1,0 +1,39 @@
+#include "ndping/interrupt.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <cstdlib>
+
+#include "ndping/exit_status.h"
+
+namespace nd::ndping {
+namespace {
+
+// Each in a process of its own: the handlers last as long as the process.
+
+TEST(InterruptDeathTest, ASignalBeforeArmingEndsTheProcess) {
+  EXPECT_EXIT(
+      {
+        if (!Interrupt::Install().ok()) std::exit(1);
+        raise(SIGINT);
+      },
+      testing::ExitedWithCode(kExitInterrupted), "");
+}
+
+TEST(InterruptDeathTest, TheFirstSignalCancelsAndTheSecondEndsTheProcess) {
+  EXPECT_EXIT(
+      {
+        const auto interrupt = Interrupt::Install();
+        const Cancellation& cancellation = (*interrupt)->Arm();
+        raise(SIGTERM);
+        if (!cancellation.cancelled() || !(*interrupt)->received()) {
+          std::exit(1);
+        }
+        raise(SIGINT);
+      },
+      testing::ExitedWithCode(kExitInterrupted), "");
+}
+
+}  // namespace
+}  // namespace nd::ndping

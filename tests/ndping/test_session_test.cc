@@ -1,0 +1,166 @@
+#include "ndping/test_session.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace nd::ndping {
+namespace {
+
+using ::testing::HasSubstr;
+
+Timing QuickTiming() {
+  Timing timing;
+  timing.message = std::chrono::seconds(30);
+  timing.local_grace = Duration::zero();
+  timing.idle_grace = Duration::zero();
+  timing.end = Duration::zero();
+  timing.tick = std::chrono::milliseconds(1);
+  return timing;
+}
+
+const absl::Status kLost = absl::UnavailableError("qp 0: disconnected");
+
+class TestSessionTest : public ::testing::Test {
+ protected:
+  void BringToIdle() {
+    session_->OnMessage(v1::Open());
+    session_->OnMessage(v1::Layout());
+    ASSERT_TRUE(session_->Receive<v1::Open>(kWait).ok());
+    ASSERT_TRUE(session_->Receive<v1::Layout>(kWait).ok());
+  }
+  std::string Cause() {
+    return session_->Cause(absl::UnknownError("none")).ToString();
+  }
+
+  static constexpr Duration kWait = std::chrono::seconds(30);
+  const std::unique_ptr<TestSession> session_ =
+      *TestSession::Create("client C", QuickTiming());
+};
+
+TEST_F(TestSessionTest, MessagesThatCameEarlyAreKept) {
+  session_->OnMessage(v1::Open());
+  session_->OnMessage(v1::Layout());
+  session_->OnMessage(v1::StartPhase());
+  EXPECT_TRUE(session_->Receive<v1::Open>(kWait).ok());
+  EXPECT_TRUE(session_->Receive<v1::Layout>(kWait).ok());
+  EXPECT_TRUE((*session_->NextPhase()).has_value());
+}
+
+TEST_F(TestSessionTest, DoneBeforeThePhaseIsReadyIsRefused) {
+  BringToIdle();
+  session_->OnMessage(v1::StartPhase());
+  session_->OnMessage(v1::PhaseDone());
+  EXPECT_THAT(Cause(), HasSubstr("sent PhaseDone before the phase was ready"));
+  EXPECT_TRUE(session_->cancellation()->cancelled());
+}
+
+TEST_F(TestSessionTest, CloseBetweenPhasesIsTheEnd) {
+  BringToIdle();
+  session_->OnClosed();
+  const auto next = session_->NextPhase();
+  ASSERT_TRUE(next.ok());
+  EXPECT_FALSE(next->has_value());
+}
+
+TEST_F(TestSessionTest, DisconnectBeforeTheCloseIsStillTheEnd) {
+  BringToIdle();
+  session_->OnConnectionLost(kLost);
+  session_->OnClosed();
+  const auto next = session_->NextPhase();
+  ASSERT_TRUE(next.ok());
+  EXPECT_FALSE(next->has_value());
+}
+
+TEST_F(TestSessionTest, DisconnectWithoutACloseIsAFailure) {
+  BringToIdle();
+  session_->OnConnectionLost(kLost);
+  EXPECT_FALSE(session_->NextPhase().ok());
+  EXPECT_EQ(session_->Cause(absl::UnknownError("")), kLost);
+}
+
+TEST_F(TestSessionTest, CloseAfterAFailureIsNotAGoodEnd) {
+  BringToIdle();
+  v1::Failure failure;
+  failure.set_code(static_cast<int>(absl::StatusCode::kDataLoss));
+  failure.set_message("byte 7");
+  session_->OnMessage(failure);
+  session_->OnClosed();
+  EXPECT_FALSE(session_->NextPhase().ok());
+  EXPECT_EQ(session_->Cause(absl::UnknownError("")),
+            absl::DataLossError("client C: byte 7"));
+}
+
+TEST_F(TestSessionTest, DisconnectAfterThePeerWasToldIsNotTheCause) {
+  BringToIdle();
+  const absl::Status failed = absl::AbortedError("qp 0: remote access error");
+  const absl::Status status =
+      session_->Perform({.doing = "phase 0", .limit = kWait, .check = nullptr},
+                        [&] { return failed; });
+  EXPECT_EQ(session_->LocalCause(), failed);
+  session_->OnConnectionLost(kLost);
+  EXPECT_EQ(session_->Cause(status), failed);
+}
+
+TEST_F(TestSessionTest, JobIsCancelledByAFindingAndIsNotItsCause) {
+  BringToIdle();
+  const absl::Status status = session_->Perform(
+      {.doing = "waiting", .limit = kWait, .check = nullptr}, [&] {
+        session_->OnVanished("");
+        return session_->cancellation()->cancelled()
+                   ? absl::CancelledError("")
+                   : absl::InternalError("not cancelled");
+      });
+  EXPECT_FALSE(status.ok());
+  EXPECT_THAT(Cause(), HasSubstr("client C vanished"));
+}
+
+TEST_F(TestSessionTest, JobThatTakesTooLongIsCancelled) {
+  const absl::Status status =
+      session_->Perform({.doing = "waiting",
+                         .limit = std::chrono::milliseconds(5),
+                         .check = nullptr},
+                        [&] {
+                          return WaitReadable(session_->cancellation()->fd(),
+                                              Deadline::After(kWait), nullptr)
+                                         .ok()
+                                     ? absl::CancelledError("")
+                                     : absl::InternalError("not cancelled");
+                        });
+  EXPECT_FALSE(status.ok());
+  EXPECT_THAT(Cause(), HasSubstr("waiting took longer than 5.00 ms"));
+}
+
+TEST_F(TestSessionTest, FailedCheckEndsTheJob) {
+  const absl::Status status = session_->Perform(
+      {.doing = "waiting",
+       .limit = kWait,
+       .check = [] { return absl::CancelledError("interrupted"); }},
+      [&] {
+        WaitReadable(session_->cancellation()->fd(), Deadline::After(kWait),
+                     nullptr)
+            .IgnoreError();
+        return absl::CancelledError("");
+      });
+  EXPECT_FALSE(status.ok());
+  EXPECT_THAT(Cause(), HasSubstr("interrupted"));
+}
+
+TEST_F(TestSessionTest, CloseMayEndAJobThatSaysSo) {
+  BringToIdle();
+  const absl::Status status =
+      session_->Perform({.doing = "accepting",
+                         .limit = kWait,
+                         .check = nullptr,
+                         .may_close = true},
+                        [&] {
+                          session_->OnClosed();
+                          return absl::CancelledError("");
+                        });
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_TRUE(session_->AwaitClose(kWait).ok());
+}
+
+}  // namespace
+}  // namespace nd::ndping
