@@ -27,24 +27,39 @@ void Cancellation::Cancel() noexcept {
   errno = saved_errno;
 }
 
-absl::Status WaitReadable(int fd, const Deadline& deadline,
-                          const Cancellation* cancel) {
-  // poll(2) would take a negative one for "none" and sleep.
-  if (fd < 0) return ErrnoStatus(EBADF, "poll");
-  pollfd fds[2] = {{.fd = fd, .events = POLLIN, .revents = 0},
-                   {.fd = cancel != nullptr ? cancel->fd() : -1,
-                    .events = POLLIN,
-                    .revents = 0}};
+namespace {
+
+pollfd Reading(int fd) { return {.fd = fd, .events = POLLIN, .revents = 0}; }
+
+// `second` may be -1 for none.
+absl::Status Wait(int first, int second, const Deadline& deadline,
+                  const Cancellation* cancel) {
+  pollfd fds[3] = {Reading(first), Reading(second),
+                   Reading(cancel != nullptr ? cancel->fd() : -1)};
   for (;;) {
     if (cancel != nullptr && cancel->cancelled()) return absl::CancelledError();
-    const int ready = poll(fds, 2, deadline.RemainingMillis());
+    const int ready = poll(fds, 3, deadline.RemainingMillis());
     if (ready < 0 && errno != EINTR) return ErrnoStatus(errno, "poll");
-    if (ready > 0 && (fds[0].revents & POLLNVAL) != 0) {
-      return ErrnoStatus(EBADF, "poll");
-    }
-    if (ready > 0 && fds[0].revents != 0) return absl::OkStatus();
+    const int seen = ready > 0 ? fds[0].revents | fds[1].revents : 0;
+    if ((seen & POLLNVAL) != 0) return ErrnoStatus(EBADF, "poll");
+    if (seen != 0) return absl::OkStatus();
     if (ready <= 0 && deadline.Passed()) return absl::DeadlineExceededError("");
   }
+}
+
+}  // namespace
+
+// poll(2) would take a negative descriptor for "none" and sleep.
+absl::Status WaitReadable(int fd, const Deadline& deadline,
+                          const Cancellation* cancel) {
+  if (fd < 0) return ErrnoStatus(EBADF, "poll");
+  return Wait(fd, -1, deadline, cancel);
+}
+
+absl::Status WaitEitherReadable(int first, int second, const Deadline& deadline,
+                                const Cancellation* cancel) {
+  if (first < 0 || second < 0) return ErrnoStatus(EBADF, "poll");
+  return Wait(first, second, deadline, cancel);
 }
 
 absl::Status SetNonBlocking(int fd) {

@@ -45,6 +45,10 @@ class Cancellation {
 absl::Status WaitReadable(int fd, const Deadline& deadline,
                           const Cancellation* cancel);
 
+// The same for either of two descriptors.
+absl::Status WaitEitherReadable(int first, int second, const Deadline& deadline,
+                                const Cancellation* cancel);
+
 // Makes reads of `fd` return EAGAIN instead of blocking.
 absl::Status SetNonBlocking(int fd);
 

@@ -1,7 +1,5 @@
 #include "ndping/connections.h"
 
-#include <poll.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <utility>
@@ -46,25 +44,6 @@ uint32_t RnrRetries(const v1::TestSpec& spec) {
     return kProvokedRnrRetries;
   }
   return spec.rnr_retry_count();
-}
-
-// As WaitReadable, for either of two descriptors.
-absl::Status WaitEither(int first, int second, const Deadline& deadline,
-                        const Cancellation* cancel) {
-  pollfd fds[3] = {{.fd = first, .events = POLLIN, .revents = 0},
-                   {.fd = second, .events = POLLIN, .revents = 0},
-                   {.fd = cancel != nullptr ? cancel->fd() : -1,
-                    .events = POLLIN,
-                    .revents = 0}};
-  for (;;) {
-    if (cancel != nullptr && cancel->cancelled()) return absl::CancelledError();
-    const int ready = poll(fds, 3, deadline.RemainingMillis());
-    if (ready < 0 && errno != EINTR) return ErrnoStatus(errno, "poll");
-    if (ready > 0 && (fds[0].revents != 0 || fds[1].revents != 0)) {
-      return absl::OkStatus();
-    }
-    if (ready <= 0 && deadline.Passed()) return absl::DeadlineExceededError("");
-  }
 }
 
 }  // namespace
@@ -273,8 +252,8 @@ absl::Status Connections::Watch(const Deadline& deadline,
   for (;;) {
     ND_RETURN_IF_ERROR(HandleCmEvents());
     ND_RETURN_IF_ERROR(HandleAsyncEvents());
-    ND_RETURN_IF_ERROR(
-        WaitEither(cm_channel_->fd(), context_->async_fd(), deadline, cancel));
+    ND_RETURN_IF_ERROR(WaitEitherReadable(
+        cm_channel_->fd(), context_->async_fd(), deadline, cancel));
   }
 }
 
@@ -295,9 +274,9 @@ absl::Status Connections::HandleCmEvents() {
         default:
           break;
       }
-      return event->ToStatus(absl::StrCat("connection ", i + 1, " of ",
-                                          links_.size(), ", ",
-                                          links_[i].id->ToString()));
+      return event->ToStatus(absl::StrCat(
+          "connection ", i + 1, " of ", links_.size(), ", ",
+          links_[i].id->ToString(), " on device ", context_->name()));
     }
   }
   return absl::OkStatus();

@@ -1,6 +1,5 @@
 #include "verbs/cm.h"
 
-#include <poll.h>
 #include <sys/eventfd.h>
 
 #include <algorithm>
@@ -77,25 +76,6 @@ class ScopedWaiter {
  private:
   CmInbox& inbox_;
 };
-
-// As WaitReadable, for either of two descriptors.
-absl::Status WaitEither(int first, int second, const Deadline& deadline,
-                        const Cancellation* cancel) {
-  pollfd fds[3] = {{.fd = first, .events = POLLIN, .revents = 0},
-                   {.fd = second, .events = POLLIN, .revents = 0},
-                   {.fd = cancel != nullptr ? cancel->fd() : -1,
-                    .events = POLLIN,
-                    .revents = 0}};
-  for (;;) {
-    if (cancel != nullptr && cancel->cancelled()) return absl::CancelledError();
-    const int ready = poll(fds, 3, deadline.RemainingMillis());
-    if (ready < 0 && errno != EINTR) return ErrnoStatus(errno, "poll");
-    if (ready > 0 && (fds[0].revents != 0 || fds[1].revents != 0)) {
-      return absl::OkStatus();
-    }
-    if (ready <= 0 && deadline.Passed()) return absl::DeadlineExceededError("");
-  }
-}
 
 }  // namespace
 
@@ -437,7 +417,7 @@ absl::StatusOr<CmEvent> CmId::NextEvent(const Deadline& deadline,
     ND_ASSIGN_OR_RETURN(auto event, PollEvent());
     if (event.has_value()) return *std::move(event);
     ND_RETURN_IF_ERROR(
-        WaitEither(channel_->fd(), wakeup.get(), deadline, cancel));
+        WaitEitherReadable(channel_->fd(), wakeup.get(), deadline, cancel));
     // The channel may be readable all the time with events of other ids.
     if (deadline.Passed()) {
       ND_ASSIGN_OR_RETURN(auto last, PollEvent());

@@ -122,5 +122,20 @@ TEST(SetNonBlocking, ReadOfAnEmptyPipeDoesNotBlock) {
   EXPECT_EQ(errno, EAGAIN);
 }
 
+TEST(Wait, EitherOfTwoEndsAWait) {
+  int a[2], b[2];
+  ASSERT_EQ(pipe(a), 0);
+  ASSERT_EQ(pipe(b), 0);
+  const Fd a0(a[0]), a1(a[1]), b0(b[0]), b1(b[1]);
+  const Deadline passed = Deadline::After(seconds(0));
+  EXPECT_EQ(WaitEitherReadable(a[0], b[0], passed, nullptr).code(),
+            absl::StatusCode::kDeadlineExceeded);
+  ASSERT_EQ(write(b[1], "x", 1), 1);
+  EXPECT_TRUE(WaitEitherReadable(a[0], b[0], passed, nullptr).ok());
+  EXPECT_TRUE(WaitEitherReadable(b[0], a[0], passed, nullptr).ok());
+  EXPECT_EQ(WaitEitherReadable(a[0], -1, passed, nullptr).code(),
+            absl::StatusCode::kFailedPrecondition);
+}
+
 }  // namespace
 }  // namespace nd

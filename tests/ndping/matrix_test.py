@@ -52,7 +52,7 @@ class Matrix(scenario.ScenarioTest):
         self.check_all("bw", 2, 200)
 
     def test_bandwidth_with_64_qps(self):
-        self.check_all("bw", 64, 256)
+        self.check_all("bw", 64, 128)
 
     def test_big_messages(self):
         with scenario.server("--address", PEER):
