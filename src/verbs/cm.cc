@@ -25,24 +25,6 @@ constexpr uint8_t kMinRnrTimer = 12;
 constexpr unsigned kRemoteAccess =
     IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC;
 
-absl::string_view StateName(ibv_qp_state state) {
-  switch (state) {
-    case IBV_QPS_INIT:
-      return "INIT";
-    case IBV_QPS_RTR:
-      return "RTR";
-    case IBV_QPS_RTS:
-      return "RTS";
-    case IBV_QPS_RESET:
-    case IBV_QPS_SQD:
-    case IBV_QPS_SQE:
-    case IBV_QPS_ERR:
-    case IBV_QPS_UNKNOWN:
-      break;
-  }
-  return "another state";
-}
-
 // rdma_cm reads a timeout of 0 as "at once".
 int TimeoutMillis(const Deadline& deadline) {
   return std::max(1, deadline.RemainingMillis());
@@ -265,6 +247,13 @@ void CmId::LowerDepths(uint8_t responder_resources, uint8_t initiator_depth) {
   initiator_depth_ = std::min(initiator_depth_, initiator_depth);
 }
 
+void CmId::LowerDepthsTo(const ConnectParams& params,
+                         const ibv_device_attr& limits) {
+  LowerDepths(params.responder_resources, params.initiator_depth);
+  LowerDepths(std::min(limits.max_qp_rd_atom, 0xff),
+              std::min(limits.max_qp_init_rd_atom, 0xff));
+}
+
 rdma_conn_param CmId::ConnParam(const QueuePair& qp,
                                 const ConnectParams& params) const {
   rdma_conn_param result{};
@@ -284,7 +273,7 @@ absl::Status CmId::MoveQp(QueuePair& qp, ibv_qp_state state, const Tune& tune) {
   attr.qp_state = state;
   int mask = 0;
   if (rdma_init_qp_attr(id_, &attr, &mask) != 0) {
-    return CallError(absl::StrCat("rdma_init_qp_attr to ", StateName(state)),
+    return CallError(absl::StrCat("rdma_init_qp_attr to ", QpStateName(state)),
                      errno);
   }
   if (state == IBV_QPS_INIT) {
@@ -316,10 +305,7 @@ absl::StatusOr<CmEvent> CmId::NegotiateConnect(QueuePair& qp,
                                                const ConnectParams& params,
                                                const Deadline& deadline,
                                                const Cancellation* cancel) {
-  const ibv_device_attr& limits = qp.pd()->context()->limits();
-  LowerDepths(params.responder_resources, params.initiator_depth);
-  LowerDepths(std::min(limits.max_qp_rd_atom, 0xff),
-              std::min(limits.max_qp_init_rd_atom, 0xff));
+  LowerDepthsTo(params, qp.pd()->context()->limits());
   rdma_conn_param param = ConnParam(qp, params);
   if (rdma_connect(id_, &param) != 0) return CallError("rdma_connect", errno);
   auto response =
@@ -357,10 +343,7 @@ absl::Status CmId::Accept(QueuePair& qp, const ConnectParams& params,
                           const Tune& tune, const Deadline& deadline,
                           const Cancellation* cancel) {
   ND_RETURN_IF_ERROR(CheckQp(qp, params, kMaxAcceptData));
-  const ibv_device_attr& limits = qp.pd()->context()->limits();
-  LowerDepths(params.responder_resources, params.initiator_depth);
-  LowerDepths(std::min(limits.max_qp_rd_atom, 0xff),
-              std::min(limits.max_qp_init_rd_atom, 0xff));
+  LowerDepthsTo(params, qp.pd()->context()->limits());
   qp.set_peer(peer().ToString());
   absl::Status ready = PrepareQp(qp, tune);
   if (ready.ok()) ready = MoveQpToRts(qp, tune);

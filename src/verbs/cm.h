@@ -218,6 +218,8 @@ class CmId {
   absl::Status CheckQp(const QueuePair& qp, const ConnectParams& params,
                        size_t max_private_data) const;
   void LowerDepths(uint8_t responder_resources, uint8_t initiator_depth);
+  void LowerDepthsTo(const ConnectParams& params,
+                     const ibv_device_attr& limits);
   rdma_conn_param ConnParam(const QueuePair& qp,
                             const ConnectParams& params) const;
   absl::Status MoveQp(QueuePair& qp, ibv_qp_state state, const Tune& tune);

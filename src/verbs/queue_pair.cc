@@ -73,27 +73,6 @@ uint64_t TotalLength(std::span<const ibv_sge> sges) {
   return length;
 }
 
-const char* StateName(int state) {
-  switch (state) {
-    case IBV_QPS_RESET:
-      return "RESET";
-    case IBV_QPS_INIT:
-      return "INIT";
-    case IBV_QPS_RTR:
-      return "RTR";
-    case IBV_QPS_RTS:
-      return "RTS";
-    case IBV_QPS_SQD:
-      return "SQD";
-    case IBV_QPS_SQE:
-      return "SQE";
-    case IBV_QPS_ERR:
-      return "ERR";
-    default:
-      return "an unknown state";
-  }
-}
-
 // The builders of one request by the ibv_wr_* calls.
 void BuildOperation(ibv_qp_ex* qp, const SendRequest& r) {
   switch (r.opcode) {
@@ -189,6 +168,27 @@ ibv_qp* CreateQp(const ProtectionDomain& pd, const QueuePair::Options& options,
 }
 
 }  // namespace
+
+const char* QpStateName(ibv_qp_state state) {
+  switch (state) {
+    case IBV_QPS_RESET:
+      return "RESET";
+    case IBV_QPS_INIT:
+      return "INIT";
+    case IBV_QPS_RTR:
+      return "RTR";
+    case IBV_QPS_RTS:
+      return "RTS";
+    case IBV_QPS_SQD:
+      return "SQD";
+    case IBV_QPS_SQE:
+      return "SQE";
+    case IBV_QPS_ERR:
+      return "ERR";
+    default:
+      return "an unknown state";
+  }
+}
 
 absl::StatusOr<std::shared_ptr<SharedReceiveQueue>> SharedReceiveQueue::Create(
     std::shared_ptr<ProtectionDomain> pd, const Options& options) {
@@ -298,7 +298,7 @@ QueuePair::~QueuePair() {
 
 absl::Status QueuePair::Modify(ibv_qp_attr& attr, int mask) {
   if (const int error = ibv_modify_qp(qp_, &attr, mask)) {
-    const char* state = (mask & IBV_QP_STATE) != 0 ? StateName(attr.qp_state)
+    const char* state = (mask & IBV_QP_STATE) != 0 ? QpStateName(attr.qp_state)
                                                    : "new attributes";
     return ErrnoStatus(
         error, absl::StrCat("ibv_modify_qp to ", state, ", ", ToString()));

@@ -76,6 +76,9 @@ struct SendRequest {
   ibv_mw_bind_info bind{};
 };
 
+// "INIT", "RTR", ...
+const char* QpStateName(ibv_qp_state state);
+
 // A reliable connected queue pair. Owned by one thread at a time.
 //
 // The send queue cannot overflow: a request takes a place that is released when
