@@ -142,7 +142,8 @@ def main() -> int:
     parser.add_argument("--only", default="", help="cases whose name has this")
     parser.add_argument("--json", help="write all figures to this file")
     options = parser.parse_args()
-    server = subprocess.Popen([options.ndping, "server", "--address", PEER])
+    server = subprocess.Popen([options.ndping, "server", "--address", PEER],
+                              stderr=subprocess.DEVNULL)
     results = []
     try:
         wait_for_port(7470)

@@ -28,43 +28,54 @@ constexpr uint32_t kAtomicSize = 8;
 constexpr size_t kDrainBatch = 32;
 constexpr auto kDrainNap = std::chrono::microseconds(100);
 
-// What the send queue's opcodes are called, and what their completions say.
+// What the send queue's opcodes are called, what they do, and what their
+// completions say.
 struct OpcodeFacts {
-  const char* name;
-  ibv_wc_opcode completion;
-  bool remote;  // names memory of the peer
+  const char* name = nullptr;  // null: not one that a QueuePair posts
+  ibv_wc_opcode completion = IBV_WC_SEND;
+  bool has_data = true;
+  bool remote = false;   // names memory of the peer
+  bool fetches = false;  // the data comes from the peer
+  bool atomic = false;
 };
 
-OpcodeFacts FactsOf(ibv_wr_opcode opcode) {
-  switch (opcode) {
-    case IBV_WR_SEND:
-      return {"SEND", IBV_WC_SEND, false};
-    case IBV_WR_SEND_WITH_IMM:
-      return {"SEND with immediate", IBV_WC_SEND, false};
-    case IBV_WR_SEND_WITH_INV:
-      return {"SEND with invalidate", IBV_WC_SEND, false};
-    case IBV_WR_RDMA_WRITE:
-      return {"RDMA WRITE", IBV_WC_RDMA_WRITE, true};
-    case IBV_WR_RDMA_WRITE_WITH_IMM:
-      return {"RDMA WRITE with immediate", IBV_WC_RDMA_WRITE, true};
-    case IBV_WR_RDMA_READ:
-      return {"RDMA READ", IBV_WC_RDMA_READ, true};
-    case IBV_WR_ATOMIC_CMP_AND_SWP:
-      return {"COMPARE_SWAP", IBV_WC_COMP_SWAP, true};
-    case IBV_WR_ATOMIC_FETCH_AND_ADD:
-      return {"FETCH_ADD", IBV_WC_FETCH_ADD, true};
-    case IBV_WR_BIND_MW:
-      return {"memory-window bind", IBV_WC_BIND_MW, false};
-    case IBV_WR_LOCAL_INV:
-      return {"local invalidate", IBV_WC_LOCAL_INV, false};
-    default:
-      return {nullptr, IBV_WC_SEND, false};
-  }
-}
+constexpr auto kOpcodeFacts = [] {
+  std::array<OpcodeFacts, IBV_WR_SEND_WITH_INV + 1> facts{};
+  facts[IBV_WR_SEND] = {.name = "SEND"};
+  facts[IBV_WR_SEND_WITH_IMM] = {.name = "SEND with immediate"};
+  facts[IBV_WR_SEND_WITH_INV] = {.name = "SEND with invalidate"};
+  facts[IBV_WR_RDMA_WRITE] = {.name = "RDMA WRITE",
+                              .completion = IBV_WC_RDMA_WRITE,
+                              .remote = true};
+  facts[IBV_WR_RDMA_WRITE_WITH_IMM] = {.name = "RDMA WRITE with immediate",
+                                       .completion = IBV_WC_RDMA_WRITE,
+                                       .remote = true};
+  facts[IBV_WR_RDMA_READ] = {.name = "RDMA READ",
+                             .completion = IBV_WC_RDMA_READ,
+                             .remote = true,
+                             .fetches = true};
+  facts[IBV_WR_ATOMIC_CMP_AND_SWP] = {.name = "COMPARE_SWAP",
+                                      .completion = IBV_WC_COMP_SWAP,
+                                      .remote = true,
+                                      .fetches = true,
+                                      .atomic = true};
+  facts[IBV_WR_ATOMIC_FETCH_AND_ADD] = {.name = "FETCH_ADD",
+                                        .completion = IBV_WC_FETCH_ADD,
+                                        .remote = true,
+                                        .fetches = true,
+                                        .atomic = true};
+  facts[IBV_WR_BIND_MW] = {.name = "memory-window bind",
+                           .completion = IBV_WC_BIND_MW,
+                           .has_data = false};
+  facts[IBV_WR_LOCAL_INV] = {.name = "local invalidate",
+                             .completion = IBV_WC_LOCAL_INV,
+                             .has_data = false};
+  return facts;
+}();
+constexpr OpcodeFacts kNoFacts;
 
-bool IsAtomic(ibv_wr_opcode opcode) {
-  return opcode == IBV_WR_ATOMIC_CMP_AND_SWP ||
-         opcode == IBV_WR_ATOMIC_FETCH_AND_ADD;
+const OpcodeFacts& FactsOf(ibv_wr_opcode opcode) {
+  return opcode < kOpcodeFacts.size() ? kOpcodeFacts[opcode] : kNoFacts;
 }
 
 uint64_t TotalLength(std::span<const ibv_sge> sges) {
@@ -101,10 +112,6 @@ void BuildOperation(ibv_qp_ex* qp, const SendRequest& r) {
     default:
       return;
   }
-}
-
-bool HasData(ibv_wr_opcode opcode) {
-  return opcode != IBV_WR_BIND_MW && opcode != IBV_WR_LOCAL_INV;
 }
 
 // The operation's fields of one request as an ibv_send_wr.
@@ -373,38 +380,46 @@ absl::StatusOr<ibv_qp_attr> QueuePair::Query(int mask) const {
   return attr;
 }
 
-absl::Status QueuePair::Check(const SendRequest& request,
-                              uint64_t length) const {
-  const OpcodeFacts facts = FactsOf(request.opcode);
-  if (facts.name == nullptr) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("opcode ", static_cast<int>(request.opcode),
-                     " is not one that a QueuePair posts"));
-  }
-  const bool inline_data = (request.flags & IBV_SEND_INLINE) != 0;
-  absl::string_view wrong;
+// Null: the queue takes the request, whose elements sum up to `length`.
+const char* QueuePair::Fault(const SendRequest& request,
+                             uint64_t length) const {
+  const OpcodeFacts& facts = FactsOf(request.opcode);
+  if (facts.name == nullptr) return "not an opcode that a QueuePair posts";
   if (request.sges.size() > max_send_sge_) {
-    wrong = "more scatter/gather elements than the QP has";
-  } else if (inline_data && length > max_inline_) {
-    wrong = "more inline data than the QP takes";
-  } else if (inline_data &&
-             (request.opcode == IBV_WR_RDMA_READ || IsAtomic(request.opcode))) {
-    wrong = "what it fetches cannot be inline";
-  } else if (IsAtomic(request.opcode) &&
-             (length != kAtomicSize ||
-              request.remote_addr % kAtomicSize != 0)) {
-    wrong = "an atomic is of 8 bytes at a multiple of 8";
-  } else if (request.opcode == IBV_WR_BIND_MW && request.window == nullptr) {
-    wrong = "no memory window given";
-  } else if (length > UINT32_MAX) {
-    wrong = "longer than 4 GiB";
-  } else {
-    return absl::OkStatus();
+    return "more scatter/gather elements than the QP has";
   }
+  if (length > UINT32_MAX) return "longer than 4 GiB";
+  if ((request.flags & IBV_SEND_INLINE) != 0) {
+    if (length > max_inline_) return "more inline data than the QP takes";
+    if (facts.fetches) return "what it fetches cannot be inline";
+  }
+  if (facts.atomic && (length != kAtomicSize ||
+                       request.remote_addr % kAtomicSize != 0)) {
+    return "an atomic is of 8 bytes at a multiple of 8";
+  }
+  if (request.opcode == IBV_WR_BIND_MW && request.window == nullptr) {
+    return "no memory window given";
+  }
+  return nullptr;
+}
+
+absl::Status QueuePair::Refuse(const SendRequest& request, uint64_t length,
+                               const char* fault) const {
+  const OpcodeFacts& facts = FactsOf(request.opcode);
   return absl::InvalidArgumentError(absl::StrCat(
-      facts.name, " of ", length, " bytes in ", request.sges.size(),
-      " elements on ", ToString(), ": ", wrong, " (elements ", max_send_sge_,
-      ", inline ", max_inline_, ")"));
+      facts.name != nullptr
+          ? facts.name
+          : absl::StrCat("opcode ", static_cast<int>(request.opcode)),
+      " of ", length, " bytes in ", request.sges.size(), " elements on ",
+      ToString(), ": ", fault, " (elements ", max_send_sge_, ", inline ",
+      max_inline_, ")"));
+}
+
+absl::Status QueuePair::DeviceRefused(int error, size_t posted,
+                                      size_t wanted) const {
+  return ErrnoStatus(
+      error, absl::StrCat("posting to ", ToString(), ", ", posted, " of ",
+                          wanted, " requests posted"));
 }
 
 absl::Status QueuePair::Post(std::span<const SendRequest> requests) {
@@ -413,19 +428,8 @@ absl::Status QueuePair::Post(std::span<const SendRequest> requests) {
         absl::StrCat("the send queue of ", ToString(), " has place for ",
                      send_room(), " more requests, not ", requests.size()));
   }
-  for (const SendRequest& request : requests) {
-    ND_RETURN_IF_ERROR(Check(request, TotalLength(request.sges)));
-  }
-  const uint32_t old_head = send_head_, old_unsignaled = unsignaled_;
-  size_t posted = 0;
-  const int error =
-      qp_ex_ != nullptr ? PostByWrApi(requests) : PostByList(requests, &posted);
-  if (error == 0) return absl::OkStatus();
-  send_head_ = old_head + static_cast<uint32_t>(posted);
-  if (posted == 0) unsignaled_ = old_unsignaled;
-  return ErrnoStatus(
-      error, absl::StrCat("posting to ", ToString(), ", ", posted, " of ",
-                          requests.size(), " requests posted"));
+  if (requests.empty()) return absl::OkStatus();
+  return qp_ex_ != nullptr ? PostByWrApi(requests) : PostByList(requests);
 }
 
 uint64_t QueuePair::Record(const SendRequest& request, uint32_t length,
@@ -445,24 +449,38 @@ uint64_t QueuePair::Record(const SendRequest& request, uint32_t length,
   return place;
 }
 
-int QueuePair::PostByWrApi(std::span<const SendRequest> requests) {
+absl::Status QueuePair::PostByWrApi(std::span<const SendRequest> requests) {
+  const uint32_t old_head = send_head_, old_unsignaled = unsignaled_;
   ibv_wr_start(qp_ex_);
   for (const SendRequest& request : requests) {
+    const uint64_t length = TotalLength(request.sges);
+    if (const char* fault = Fault(request, length)) [[unlikely]] {
+      ibv_wr_abort(qp_ex_);
+      send_head_ = old_head;
+      unsignaled_ = old_unsignaled;
+      return Refuse(request, length, fault);
+    }
     unsigned flags = 0;
-    qp_ex_->wr_id = Record(
-        request, static_cast<uint32_t>(TotalLength(request.sges)), &flags);
+    qp_ex_->wr_id = Record(request, static_cast<uint32_t>(length), &flags);
     // The flag for inline data is redundant by the manual, but rxe's provider
     // goes by it.
     qp_ex_->wr_flags = flags;
     BuildOperation(qp_ex_, request);
-    if (!HasData(request.opcode)) continue;
-    if ((flags & IBV_SEND_INLINE) == 0) {
+    if (!FactsOf(request.opcode).has_data) continue;
+    if ((flags & IBV_SEND_INLINE) != 0) {
+      SetInlineData(request.sges);
+    } else if (request.sges.size() == 1) {
+      const ibv_sge& sge = request.sges.front();
+      ibv_wr_set_sge(qp_ex_, sge.lkey, sge.addr, sge.length);
+    } else {
       ibv_wr_set_sge_list(qp_ex_, request.sges.size(), request.sges.data());
-      continue;
     }
-    SetInlineData(request.sges);
   }
-  return ibv_wr_complete(qp_ex_);
+  const int error = ibv_wr_complete(qp_ex_);
+  if (error == 0) return absl::OkStatus();
+  send_head_ = old_head;
+  unsignaled_ = old_unsignaled;
+  return DeviceRefused(error, 0, requests.size());
 }
 
 // Several elements are gathered here rather than by
@@ -482,14 +500,20 @@ void QueuePair::SetInlineData(std::span<const ibv_sge> sges) {
   ibv_wr_set_inline_data(qp_ex_, gathered_.data(), length);
 }
 
-int QueuePair::PostByList(std::span<const SendRequest> requests,
-                          size_t* posted) {
+absl::Status QueuePair::PostByList(std::span<const SendRequest> requests) {
+  const uint32_t old_head = send_head_, old_unsignaled = unsignaled_;
   wrs_.assign(requests.size(), ibv_send_wr{});
   for (size_t i = 0; i < requests.size(); ++i) {
     const SendRequest& request = requests[i];
+    const uint64_t length = TotalLength(request.sges);
+    if (const char* fault = Fault(request, length)) [[unlikely]] {
+      send_head_ = old_head;
+      unsignaled_ = old_unsignaled;
+      return Refuse(request, length, fault);
+    }
     ibv_send_wr& wr = wrs_[i];
-    wr.wr_id = Record(request, static_cast<uint32_t>(TotalLength(request.sges)),
-                      &wr.send_flags);
+    wr.wr_id =
+        Record(request, static_cast<uint32_t>(length), &wr.send_flags);
     wr.next = i + 1 < requests.size() ? &wrs_[i + 1] : nullptr;
     wr.sg_list = const_cast<ibv_sge*>(request.sges.data());
     wr.num_sge = static_cast<int>(request.sges.size());
@@ -497,9 +521,11 @@ int QueuePair::PostByList(std::span<const SendRequest> requests,
   }
   ibv_send_wr* bad = nullptr;
   const int error = ibv_post_send(qp_, wrs_.data(), &bad);
-  *posted =
-      error == 0 ? requests.size() : static_cast<size_t>(bad - wrs_.data());
-  return error;
+  if (error == 0) return absl::OkStatus();
+  const size_t posted = static_cast<size_t>(bad - wrs_.data());
+  send_head_ = old_head + static_cast<uint32_t>(posted);
+  if (posted == 0) unsignaled_ = old_unsignaled;
+  return DeviceRefused(error, posted, requests.size());
 }
 
 absl::Status QueuePair::PostReceive(uint64_t wr_id,

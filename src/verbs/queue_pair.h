@@ -193,11 +193,14 @@ class QueuePair {
   QueuePair(std::shared_ptr<ProtectionDomain> pd, const Options& options,
             ibv_qp* qp, const ibv_qp_cap& cap);
 
-  absl::Status Check(const SendRequest& request, uint64_t length) const;
+  const char* Fault(const SendRequest& request, uint64_t length) const;
+  absl::Status Refuse(const SendRequest& request, uint64_t length,
+                      const char* fault) const;
+  absl::Status DeviceRefused(int error, size_t posted, size_t wanted) const;
   uint64_t Record(const SendRequest& request, uint32_t length, unsigned* flags);
   void SetInlineData(std::span<const ibv_sge> sges);
-  int PostByWrApi(std::span<const SendRequest> requests);
-  int PostByList(std::span<const SendRequest> requests, size_t* posted);
+  absl::Status PostByWrApi(std::span<const SendRequest> requests);
+  absl::Status PostByList(std::span<const SendRequest> requests);
   absl::Status PostMarker();
   bool CompleteSend(uint32_t place, Completion& out);
   bool CompleteReceive(uint32_t place, Completion& out);
