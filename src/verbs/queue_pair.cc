@@ -44,9 +44,8 @@ constexpr auto kOpcodeFacts = [] {
   facts[IBV_WR_SEND] = {.name = "SEND"};
   facts[IBV_WR_SEND_WITH_IMM] = {.name = "SEND with immediate"};
   facts[IBV_WR_SEND_WITH_INV] = {.name = "SEND with invalidate"};
-  facts[IBV_WR_RDMA_WRITE] = {.name = "RDMA WRITE",
-                              .completion = IBV_WC_RDMA_WRITE,
-                              .remote = true};
+  facts[IBV_WR_RDMA_WRITE] = {
+      .name = "RDMA WRITE", .completion = IBV_WC_RDMA_WRITE, .remote = true};
   facts[IBV_WR_RDMA_WRITE_WITH_IMM] = {.name = "RDMA WRITE with immediate",
                                        .completion = IBV_WC_RDMA_WRITE,
                                        .remote = true};
@@ -393,8 +392,8 @@ const char* QueuePair::Fault(const SendRequest& request,
     if (length > max_inline_) return "more inline data than the QP takes";
     if (facts.fetches) return "what it fetches cannot be inline";
   }
-  if (facts.atomic && (length != kAtomicSize ||
-                       request.remote_addr % kAtomicSize != 0)) {
+  if (facts.atomic &&
+      (length != kAtomicSize || request.remote_addr % kAtomicSize != 0)) {
     return "an atomic is of 8 bytes at a multiple of 8";
   }
   if (request.opcode == IBV_WR_BIND_MW && request.window == nullptr) {
@@ -512,8 +511,7 @@ absl::Status QueuePair::PostByList(std::span<const SendRequest> requests) {
       return Refuse(request, length, fault);
     }
     ibv_send_wr& wr = wrs_[i];
-    wr.wr_id =
-        Record(request, static_cast<uint32_t>(length), &wr.send_flags);
+    wr.wr_id = Record(request, static_cast<uint32_t>(length), &wr.send_flags);
     wr.next = i + 1 < requests.size() ? &wrs_[i + 1] : nullptr;
     wr.sg_list = const_cast<ibv_sge*>(request.sges.data());
     wr.num_sge = static_cast<int>(request.sges.size());

@@ -4,7 +4,7 @@
 #include <functional>
 #include <string>
 
-#include "ndping/harness_server.h"
+#include "ndping/harness/harness_server.h"
 
 namespace nd::ndping {
 namespace {

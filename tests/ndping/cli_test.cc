@@ -1,4 +1,4 @@
-#include "ndping/cli.h"
+#include "ndping/cli/cli.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,8 +8,8 @@
 #include <variant>
 #include <vector>
 
-#include "ndping/commands.h"
-#include "ndping/exit_status.h"
+#include "ndping/cli/commands.h"
+#include "ndping/cli/exit_status.h"
 
 namespace nd::ndping {
 namespace {

@@ -6,8 +6,8 @@
 #include <memory>
 #include <string>
 
-#include "ndping/harness_client.h"
-#include "ndping/harness_server.h"
+#include "ndping/harness/harness_client.h"
+#include "ndping/harness/harness_server.h"
 #include "verbs/rdma_env.h"
 
 namespace nd::ndping {

@@ -1,4 +1,4 @@
-#include "ndping/devices.h"
+#include "ndping/local/devices.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

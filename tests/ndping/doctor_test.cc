@@ -1,4 +1,4 @@
-#include "ndping/doctor.h"
+#include "ndping/local/doctor.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -16,7 +16,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "base/wait.h"
-#include "ndping/reception.h"
+#include "ndping/harness/reception.h"
 
 namespace nd::ndping {
 

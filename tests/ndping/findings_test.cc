@@ -1,4 +1,4 @@
-#include "ndping/findings.h"
+#include "ndping/harness/findings.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "ndping/flow.h"
+#include "ndping/engine/flow.h"
 
 #include <gtest/gtest.h>
 

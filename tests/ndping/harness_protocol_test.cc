@@ -21,7 +21,7 @@
 #include "nd/log.h"
 #include "nd/v1/harness.grpc.pb.h"
 #include "ndping/fake_rdma.h"
-#include "ndping/harness_internal.h"
+#include "ndping/harness/harness_internal.h"
 
 namespace nd::ndping {
 namespace {

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "ndping/devices.h"
-#include "ndping/doctor.h"
+#include "ndping/local/devices.h"
+#include "ndping/local/doctor.h"
 
 namespace nd::ndping {
 

@@ -1,11 +1,11 @@
-#include "ndping/interrupt.h"
+#include "ndping/cli/interrupt.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
 
 #include <cstdlib>
 
-#include "ndping/exit_status.h"
+#include "ndping/cli/exit_status.h"
 
 namespace nd::ndping {
 namespace {

@@ -1,7 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "ndping/krping.h"
+#include "ndping/rping/krping.h"
 
 namespace nd::ndping {
 namespace {

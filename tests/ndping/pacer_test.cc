@@ -1,4 +1,4 @@
-#include "ndping/pacer.h"
+#include "ndping/engine/pacer.h"
 
 #include <gtest/gtest.h>
 

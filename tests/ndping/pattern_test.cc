@@ -1,4 +1,4 @@
-#include "ndping/pattern.h"
+#include "ndping/engine/pattern.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "ndping/peer_message.h"
+#include "ndping/harness/peer_message.h"
 
 #include <gtest/gtest.h>
 

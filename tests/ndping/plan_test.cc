@@ -1,4 +1,4 @@
-#include "ndping/plan.h"
+#include "ndping/engine/plan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "ndping/progress.h"
+#include "ndping/report/progress.h"
 
 #include <gtest/gtest.h>
 

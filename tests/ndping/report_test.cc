@@ -1,11 +1,11 @@
-#include "ndping/report.h"
+#include "ndping/report/report.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
 
-#include "ndping/ping_report.h"
+#include "ndping/report/ping_report.h"
 
 namespace nd::ndping {
 namespace {

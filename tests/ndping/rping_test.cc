@@ -1,7 +1,7 @@
 // Both sides of rping, krping and the register test, on real devices. That they
 // speak rping's own protocol is what rping_interop.py shows.
 
-#include "ndping/rping.h"
+#include "ndping/rping/rping.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,9 +16,9 @@
 #include <thread>
 #include <vector>
 
-#include "ndping/krping.h"
-#include "ndping/register_test.h"
-#include "ndping/rping_link.h"
+#include "ndping/local/registration.h"
+#include "ndping/rping/krping.h"
+#include "ndping/rping/rping_link.h"
 #include "verbs/hand_pair.h"
 #include "verbs/listener.h"
 #include "verbs/rdma_env.h"

@@ -1,4 +1,4 @@
-#include "ndping/rping_wire.h"
+#include "ndping/rping/rping_wire.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "ndping/test_options.h"
+#include "ndping/cli/test_options.h"
 
 #include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>

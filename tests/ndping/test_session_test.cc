@@ -1,4 +1,4 @@
-#include "ndping/test_session.h"
+#include "ndping/harness/test_session.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

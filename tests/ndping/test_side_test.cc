@@ -1,5 +1,5 @@
 // Both sides of a test in one process, over two real devices.
-#include "ndping/test_side.h"
+#include "ndping/engine/test_side.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -20,7 +20,7 @@
 #include "base/mutex.h"
 #include "base/wait.h"
 #include "control/connection_broker.h"
-#include "ndping/plan.h"
+#include "ndping/engine/plan.h"
 #include "verbs/rdma_env.h"
 
 namespace nd::ndping {

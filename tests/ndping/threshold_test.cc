@@ -1,4 +1,4 @@
-#include "ndping/threshold.h"
+#include "ndping/report/threshold.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "ndping/units.h"
+#include "ndping/text/units.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

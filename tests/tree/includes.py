@@ -17,6 +17,26 @@ ALLOWED = {
     "control": {"base", "nd", "verbs", "transport"},
     "ndping": {"base", "nd", "verbs", "transport", "control"},
 }
+# What each room of a floor may include of its floor besides itself.
+ROOMS = {
+    "soft": {
+        "wire": set(),
+        "rc": {"wire"},
+        "cm": {"wire"},
+        "net": {"wire"},
+        "device": {"wire", "rc", "cm", "net"},
+        "abi": {"wire", "cm", "device"},
+    },
+    "ndping": {
+        "text": set(),
+        "engine": {"text"},
+        "harness": {"text", "engine"},
+        "rping": {"text"},
+        "local": {"text"},
+        "report": {"text", "harness", "local"},
+        "cli": {"text", "harness", "rping", "local", "report"},
+    },
+}
 # Headers that only some floors know.
 FOREIGN = {
     re.compile(r"infiniband/|rdma/"): {"verbs", "soft", "control", "ndping"},
@@ -25,7 +45,21 @@ FOREIGN = {
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
 
-def errors_of(path: pathlib.Path, floor: str) -> list[str]:
+def room_error(floor: str, room: str, header: str) -> str:
+    """Why a room must not include a header of its own floor, or nothing."""
+    rooms = ROOMS.get(floor)
+    if rooms is None:
+        return ""
+    if room not in rooms:
+        return f"{floor} has no room {room}"
+    other = header.split("/")[1]
+    if other == room or other in rooms[room]:
+        return ""
+    return f"{floor}/{room} must not include {header}"
+
+
+def errors_of(path: pathlib.Path, place: tuple[str, ...]) -> list[str]:
+    floor = place[0]
     found = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         match = INCLUDE.match(line)
@@ -37,6 +71,9 @@ def errors_of(path: pathlib.Path, floor: str) -> list[str]:
         if quote == '"' and room in ALLOWED and room != floor:
             if room not in ALLOWED[floor]:
                 found.append(f"{where}: {floor} must not include {header}")
+        if quote == '"' and room == floor:
+            if error := room_error(floor, place[1], header):
+                found.append(f"{where}: {error}")
         if quote == '"' and "/" not in header:
             found.append(f"{where}: name {header} from the top of src/")
         for pattern, floors in FOREIGN.items():
@@ -61,7 +98,7 @@ def main(root: pathlib.Path) -> int:
     for path in sorted((root / "src").rglob("*")):
         if path.suffix in (".h", ".cc"):
             files += 1
-            errors += errors_of(path, path.relative_to(root / "src").parts[0])
+            errors += errors_of(path, path.relative_to(root / "src").parts)
     for path in sorted((root / "include").rglob("*.h")):
         files += 1
         errors += public_errors(path)

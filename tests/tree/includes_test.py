@@ -39,6 +39,18 @@ class Includes(unittest.TestCase):
         self.assertEqual(
             self.check("include/nd/a.h", '#include "absl/status/status.h"'), 1)
 
+    def test_rooms_of_a_floor_have_their_order_too(self):
+        self.assertEqual(
+            self.check("src/soft/rc/a.h", '#include "soft/wire/packet.h"'), 0)
+        self.assertEqual(
+            self.check("src/soft/wire/a.h", '#include "soft/rc/responder.h"'), 1)
+        self.assertEqual(
+            self.check("src/ndping/engine/a.h", '#include "ndping/cli/cli.h"'), 1)
+
+    def test_a_file_outside_the_rooms_of_its_floor_is_refused(self):
+        self.assertEqual(
+            self.check("src/ndping/a.h", '#include "ndping/text/units.h"'), 1)
+
     def test_an_empty_tree_is_a_mistake(self):
         self.assertEqual(self.check("src/base/a.txt", ""), 1)
 
