@@ -1,0 +1,62 @@
+// A packet from its BTH to its pad: bytes to values and back.
+#ifndef ND_SOFT_WIRE_PACKET_H_
+#define ND_SOFT_WIRE_PACKET_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "absl/strings/string_view.h"
+#include "base/bytes.h"
+#include "soft/wire/headers.h"
+#include "soft/wire/opcode.h"
+
+namespace nd::soft {
+
+// Which of the headers count follows from the opcode. The payload refers to the
+// bytes that were parsed, or that are to be sent.
+struct Packet {
+  Bth bth;
+  Deth deth{};
+  Reth reth{};
+  AtomicEth atomic_eth{};
+  Aeth aeth{};
+  AtomicAckEth atomic_ack_eth{};
+  ImmDt imm_dt{};
+  Ieth ieth{};
+  std::span<const std::byte> payload{};  // without the pad
+
+  const OpcodeFacts& facts() const { return FactsOf(bth.opcode); }
+};
+
+// Why bytes are no packet. All of these are dropped without an answer.
+enum class PacketFault : uint8_t {
+  kNone,
+  kTooShort,  // for its headers, or for the pad it claims
+  kBadVersion,
+  kUnknownOpcode,
+  kStrayPayload,  // of an opcode that carries none
+};
+absl::string_view ToString(PacketFault fault);
+
+// `bytes` from the BTH to the pad, without the ICRC; they must outlive
+// `packet`.
+[[nodiscard]] PacketFault Parse(std::span<const std::byte> bytes,
+                                Packet& packet);
+
+// The pad that a payload needs, 0 to 3 bytes (IBA vol. 1, 9.2.3).
+constexpr uint8_t PadFor(size_t payload_bytes) {
+  return static_cast<uint8_t>(-payload_bytes & 3);
+}
+
+// Bytes of the packet from the BTH to the pad.
+size_t WireBytes(const Packet& packet);
+
+// Writes headers, payload and pad; bth.pad says how long that is.
+void Write(const Packet& packet, ByteWriter& writer);
+// Headers only, for senders that gather the payload themselves.
+void WriteHeaders(const Packet& packet, ByteWriter& writer);
+
+}  // namespace nd::soft
+
+#endif  // ND_SOFT_WIRE_PACKET_H_
