@@ -96,6 +96,8 @@ def ndping(binary: str, case: Case) -> float:
     command = [binary, case.kind, PEER, "--from", LOCAL, "--op", case.op,
                "--size", str(case.size), "--iterations", str(case.iterations),
                "--cq", "event" if case.events else "busy", "--json"]
+    if case.kind == "bw":  # perftest's depth and moderation of completions
+        command += ["--depth", "128", "--signal-every", "100"]
     output = subprocess.run(command, stdout=subprocess.PIPE, text=True,
                             timeout=LIMIT_S, check=True).stdout
     phase = json.loads(output)["phases"][0]

@@ -77,7 +77,8 @@ class Histogram {
       kHalf * (std::bit_width(kMaxValue) - kExactBits + 2);
 
   static constexpr size_t IndexOf(uint64_t value) {
-    const int shift = std::bit_width(value | (2 * kHalf - 1)) - kExactBits;
+    const int shift =
+        static_cast<int>(std::bit_width(value | (2 * kHalf - 1))) - kExactBits;
     return static_cast<size_t>(shift) * kHalf + (value >> shift);
   }
   Bucket BucketAt(size_t index) const;

@@ -54,7 +54,7 @@ class ConnectionBroker::Impl {
 
   const verbs::SocketAddress& address() const { return address_; }
   uint64_t accepted() const { return accepted_; }
-  uint64_t rejected() const { return rejected_; }
+  uint64_t rejected() const { return rejected_ + listener_->refused(); }
 
  private:
   // The requests that an invitation let in and that nobody took yet: at most

@@ -54,7 +54,7 @@ void RunLookup(Lookup& lookup) {
       write(lookup.done.get(), &one, sizeof(one));
 }
 
-absl::Status StartLookup(std::shared_ptr<Lookup> lookup) {
+absl::Status StartLookup(const std::shared_ptr<Lookup>& lookup) {
   if (lookups_under_way.fetch_add(1, std::memory_order_relaxed) >=
       kMaxLookups) {
     lookups_under_way.fetch_sub(1, std::memory_order_relaxed);

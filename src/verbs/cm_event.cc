@@ -1,7 +1,7 @@
 // What a CM event says, and what it means for a wait that it ends.
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/cord.h"
@@ -72,7 +72,7 @@ std::string StatusText(const CmEvent& event) {
                  ? "no answer to ARP or neighbour discovery"
                  : "no answer";
     default:
-      return std::strerror(-event.status);
+      return std::generic_category().message(-event.status);
   }
 }
 

@@ -12,7 +12,10 @@ namespace nd::verbs {
 std::optional<CmEvent> CmInbox::Put(CmEvent event) {
   MutexLock lock(&mutex);
   if (event.type == RDMA_CM_EVENT_CONNECT_REQUEST) {
-    if (requests >= max_requests) return event;
+    if (requests >= max_requests) {
+      if (refused != nullptr) ++*refused;
+      return event;
+    }
     ++requests;
   }
   if (event.type == RDMA_CM_EVENT_ADDR_CHANGE && !events.empty() &&

@@ -2,7 +2,9 @@
 #ifndef ND_VERBS_CM_INBOX_H_
 #define ND_VERBS_CM_INBOX_H_
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <limits>
 #include <optional>
@@ -21,6 +23,7 @@ struct CmInbox {
   // Set before the id listens.
   size_t max_requests = std::numeric_limits<size_t>::max();
   std::vector<std::byte> refusal;  // private data for the requests beyond
+  std::atomic<uint64_t>* refused = nullptr;  // counts them; may be null
 
   absl::Mutex mutex;
   std::deque<CmEvent> events ABSL_GUARDED_BY(mutex);

@@ -51,19 +51,18 @@ absl::StatusOr<size_t> CompletionWaiter::Wait(std::span<Completion> out,
                                               const Cancellation* cancel) {
   switch (options_.mode) {
     case WaitMode::kBusy: {
-      const absl::StatusOr<size_t> count =
-          SpinUntil(deadline.at(), out, cancel);
+      absl::StatusOr<size_t> count = SpinUntil(deadline.at(), out, cancel);
       if (count.ok() && *count == 0) return absl::DeadlineExceededError("");
       return count;
     }
     case WaitMode::kEvent: {
-      const absl::StatusOr<size_t> count = cq_->Poll(out);
+      absl::StatusOr<size_t> count = cq_->Poll(out);
       if (!count.ok() || *count > 0) return count;
       return Sleep(out, deadline, cancel);
     }
     case WaitMode::kAdaptive: {
       const Instant spin_end = options_.clock->Now() + options_.spin;
-      const absl::StatusOr<size_t> count =
+      absl::StatusOr<size_t> count =
           SpinUntil(std::min(spin_end, deadline.at()), out, cancel);
       if (!count.ok() || *count > 0) return count;
       return Sleep(out, deadline, cancel);
@@ -77,7 +76,7 @@ absl::StatusOr<size_t> CompletionWaiter::SpinUntil(Instant end,
                                                    const Cancellation* cancel) {
   for (;;) {
     for (int i = 0; i < options_.polls_per_check; ++i) {
-      const absl::StatusOr<size_t> count = cq_->Poll(out);
+      absl::StatusOr<size_t> count = cq_->Poll(out);
       if (!count.ok() || *count > 0) return count;
     }
     if (cancel != nullptr && cancel->cancelled()) return absl::CancelledError();
@@ -93,7 +92,7 @@ absl::StatusOr<size_t> CompletionWaiter::Sleep(std::span<Completion> out,
       ND_RETURN_IF_ERROR(cq_->Arm());
       armed_ = true;
       // What came since the last poll makes no event: look once more.
-      const absl::StatusOr<size_t> count = cq_->Poll(out);
+      absl::StatusOr<size_t> count = cq_->Poll(out);
       if (!count.ok() || *count > 0) return count;
     }
     ++sleeps_;
@@ -101,7 +100,7 @@ absl::StatusOr<size_t> CompletionWaiter::Sleep(std::span<Completion> out,
     ND_ASSIGN_OR_RETURN(const bool event, cq_->TakeEvent());
     if (!event) continue;
     armed_ = false;
-    const absl::StatusOr<size_t> count = cq_->Poll(out);
+    absl::StatusOr<size_t> count = cq_->Poll(out);
     if (!count.ok() || *count > 0) return count;
   }
 }

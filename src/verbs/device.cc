@@ -159,6 +159,7 @@ absl::StatusOr<std::vector<DeviceInfo>> ListDevices() {
   int count = 0;
   ND_ASSIGN_OR_RETURN(const DeviceList list, GetDeviceList(&count));
   std::vector<DeviceInfo> devices;
+  devices.reserve(static_cast<size_t>(count));
   for (int i = 0; i < count; ++i) {
     devices.push_back({.name = ibv_get_device_name(list[i]),
                        .node_guid = be64toh(ibv_get_device_guid(list[i]))});

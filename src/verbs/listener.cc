@@ -61,6 +61,7 @@ absl::Status Listener::Open() {
   ND_ASSIGN_OR_RETURN(auto id, CmId::Create(channel_));
   id->inbox_->max_requests = options_.backlog;
   id->inbox_->refusal = options_.busy_private_data;
+  id->inbox_->refused = &refused_;
   if (address_.family() == AF_INET6 && address_.is_wildcard()) {
     int ipv6_only = 0;
     ND_RETURN_IF_ERROR(id->SetOption(RDMA_OPTION_ID_AFONLY, &ipv6_only,

@@ -2,7 +2,9 @@
 #ifndef ND_VERBS_LISTENER_H_
 #define ND_VERBS_LISTENER_H_
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -47,6 +49,9 @@ class Listener {
   int fd() const { return channel_->fd(); }
   const SocketAddress& address() const { return address_; }  // with the port
 
+  // Requests rejected because the backlog was full. Thread-safe.
+  uint64_t refused() const { return refused_; }
+
  private:
   Listener(Options options, std::shared_ptr<CmEventChannel> channel);
 
@@ -55,6 +60,7 @@ class Listener {
 
   const Options options_;
   const std::shared_ptr<CmEventChannel> channel_;
+  std::atomic<uint64_t> refused_{0};
   std::unique_ptr<CmId> id_;  // null while the device is away
   SocketAddress address_;
   Duration backoff_{};  // until the next attempt to listen again

@@ -57,7 +57,7 @@ TEST(ToSpec, BandwidthDefaults) {
   expected.set_warmup(100);
   expected.set_qps(1);
   expected.set_depth(128);
-  expected.set_signal_every(32);
+  expected.set_signal_every(96);
   ExpectSpec(OptionsOf(TestName::kBandwidth), expected);
 }
 
@@ -69,7 +69,7 @@ TEST(ToSpec, RateDefaults) {
   expected.set_warmup(1000);
   expected.set_qps(8);
   expected.set_depth(128);
-  expected.set_signal_every(32);
+  expected.set_signal_every(96);
   expected.set_inline_bytes(64);
   ExpectSpec(OptionsOf(TestName::kRate), expected);
 }
@@ -152,7 +152,7 @@ TEST(ToSpec, LargeMessagesHaveFewerOnTheirWay) {
   TestOptions options = OptionsOf(TestName::kBandwidth);
   options.sizes = {8, 8 << 20};
   EXPECT_EQ(ToSpec(options)->depth(), 8u);
-  EXPECT_EQ(ToSpec(options)->signal_every(), 2u);
+  EXPECT_EQ(ToSpec(options)->signal_every(), 6u);
   options.sizes = {1 << 30};
   EXPECT_EQ(ToSpec(options)->depth(), 2u);
   options.depth = 64;

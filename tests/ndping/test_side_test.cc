@@ -81,17 +81,24 @@ class Control final : public PhaseControl {
     return meeting_.Exchange(side_, mine);
   }
   bool interrupted() const override { return meeting_.interrupted(side_); }
-  bool peer_done() const override { return meeting_.is_done(1 - side_); }
+  bool peer_done() const override {
+    waiting_ = true;
+    return meeting_.is_done(1 - side_);
+  }
   const Cancellation* cancellation() const override {
     return &meeting_.cancel();
   }
   void OnMessage(uint64_t) override { ++paced_messages; }
+
+  // Whether the phase's loop runs: it moves messages, or waits for the peer's.
+  bool running() const { return messages > 0 || waiting_; }
 
   uint64_t paced_messages = 0;
 
  private:
   Meeting& meeting_;
   const int side_;
+  mutable std::atomic<bool> waiting_{false};
 };
 
 v1::TestSpec Spec(v1::TestKind kind, v1::Operation operation,
@@ -169,7 +176,8 @@ class TestSideTest : public verbs::RdmaTest {
     meeting_ = std::make_unique<Meeting>();
   }
 
-  // Runs a phase that is prepared. `meanwhile` runs beside it.
+  // Runs a phase that is prepared. `meanwhile` runs beside it, once messages
+  // have moved.
   Outcome RunPrepared(uint32_t index,
                       const std::function<void()>& meanwhile = nullptr,
                       uint32_t server_index = 0) {
@@ -185,11 +193,23 @@ class TestSideTest : public verbs::RdmaTest {
       outcome.client = client_->Run(index, client, &outcome.latencies);
       if (!outcome.client.ok()) meeting_->cancel().Cancel();
     });
-    if (meanwhile) meanwhile();
+    if (meanwhile) {
+      AwaitMessages(client);
+      meanwhile();
+    }
     client_thread.join();
     server_thread.join();
     outcome.paced_messages = client.paced_messages;
     return outcome;
+  }
+
+  // Until the client has seen messages of the measured part.
+  void AwaitMessages(const Control& client) const {
+    const Deadline deadline = Deadline::After(seconds(60));
+    while (client.messages <= spec_.warmup() && !deadline.Passed()) {
+      std::this_thread::sleep_for(milliseconds(1));
+    }
+    EXPECT_GT(client.messages, spec_.warmup());
   }
 
   Outcome Run(uint32_t index) {
@@ -364,10 +384,7 @@ TEST_P(OperationTest, InterruptionEndsBothSidesCleanly) {
       SCOPED_TRACE(spec.ShortDebugString());
       ASSERT_NO_FATAL_FAILURE(Connect(spec));
       Prepare(0);
-      const Outcome outcome = RunPrepared(0, [this] {
-        std::this_thread::sleep_for(milliseconds(200));
-        meeting_->Interrupt();
-      });
+      const Outcome outcome = RunPrepared(0, [this] { meeting_->Interrupt(); });
       ASSERT_TRUE(outcome.client.ok()) << outcome.client.status();
       ASSERT_TRUE(outcome.server.ok()) << outcome.server.status();
       EXPECT_EQ(outcome.client->mismatched() + outcome.server->mismatched(), 0u)
@@ -527,8 +544,10 @@ TEST_F(TestSideTest, PeerThatVanishesMidTestIsNoticed) {
     absl::Status ran;
     std::thread runner(
         [&] { ran = client_->Run(0, control, nullptr).status(); });
-    std::thread killer([this] {
-      std::this_thread::sleep_for(milliseconds(200));
+    std::thread killer([&] {
+      while (!control.running()) {
+        std::this_thread::sleep_for(milliseconds(1));
+      }
       server_.reset();
     });
     const Instant start = Clock::Monotonic().Now();
@@ -571,10 +590,8 @@ TEST_F(TestSideTest, CancellationEndsBothSides) {
       spec.set_iterations(100'000'000);
       ASSERT_NO_FATAL_FAILURE(Connect(spec));
       Prepare(0);
-      const Outcome outcome = RunPrepared(0, [this] {
-        std::this_thread::sleep_for(milliseconds(50));
-        meeting_->cancel().Cancel();
-      });
+      const Outcome outcome =
+          RunPrepared(0, [this] { meeting_->cancel().Cancel(); });
       EXPECT_TRUE(absl::IsCancelled(outcome.client.status()))
           << outcome.client.status();
       EXPECT_TRUE(absl::IsCancelled(outcome.server.status()))

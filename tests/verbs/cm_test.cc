@@ -439,6 +439,7 @@ TEST_F(CmRefusal, BurstBeyondTheBacklogIsToldThatTheServerIsBusy) {
   EXPECT_GE(connected, 4);
   EXPECT_EQ(connected, accepted);
   EXPECT_EQ(connected + busy, kClients);
+  EXPECT_EQ(listener->refused(), static_cast<uint64_t>(busy));
 }
 
 TEST_F(CmSilence, AddressThatNobodyHasEndsAtTheDeadline) {

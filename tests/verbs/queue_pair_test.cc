@@ -197,6 +197,8 @@ struct BadRequest {
   uint32_t length;
 };
 
+void PrintTo(const BadRequest& bad, std::ostream* out) { *out << bad.what; }
+
 class QueuePairRefuses : public QueuePairTest,
                          public ::testing::WithParamInterface<BadRequest> {};
 
@@ -233,7 +235,7 @@ INSTANTIATE_TEST_SUITE_P(
                    8},
         BadRequest{"no memory window", {.opcode = IBV_WR_BIND_MW}, 0, 0},
         BadRequest{
-            "not one that a QueuePair posts", {.opcode = IBV_WR_TSO}, 0, 0}));
+            "not an opcode that a QueuePair posts", {.opcode = IBV_WR_TSO}, 0, 0}));
 
 TEST_F(QueuePairTest, DrainEndsWhenItsMarkerAndEveryReceiveAreFlushed) {
   Make({.max_send_wr = 2, .max_recv_wr = 1, .max_unsignaled = 9});

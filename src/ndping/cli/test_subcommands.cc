@@ -160,7 +160,7 @@ void AddQueues(CLI::App& app, TestOptions& options) {
               NumberInto(1, 16384, options.depth));
     AddOption(app, "--signal-every", "N",
               "ask for a completion of every N-th request, 1 to --depth "
-              "(default: a quarter of --depth)",
+              "(default: three quarters of --depth)",
               NumberInto(1, 16384, options.signal_every));
   }
   AddOption(app, "--inline", "N",
