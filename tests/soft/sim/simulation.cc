@@ -23,7 +23,7 @@ constexpr uint8_t kLeastTimeout = 8;  // 1 ms
 constexpr Duration kWorkTime = milliseconds(3);
 
 Weather DrawWeather(Random& random) {
-  switch (random.Below(10)) {
+  switch (random.Below(12)) {
     case 0:
     case 1:
       return Weather::kDefective;
@@ -31,6 +31,8 @@ Weather DrawWeather(Random& random) {
       return Weather::kFoul;
     case 3:
       return Weather::kCut;
+    case 4:
+      return Weather::kAborted;
     default:
       return Weather::kFair;
   }
@@ -202,17 +204,23 @@ void Simulation::Schedule() {
   for (const auto& owned : endpoints_) {
     Endpoint& endpoint = *owned;
     agenda_.emplace(Soon(kWorkTime), [&] { PostSends(endpoint); });
-    Instant at = now_;
-    for (const size_t size : endpoint.incoming->receive_sizes()) {
-      if (random_.OneIn(3)) at += Duration(random_.Below(400'000));
-      const size_t bytes = endpoint.receives.shared() ? largest : size;
-      agenda_.emplace(at, [this, &endpoint, bytes] {
-        endpoint.receives.Post(bytes, random_);
-        endpoint.qp.OnReceivePosted();
-      });
-    }
+    ScheduleReceives(endpoint, largest);
   }
   ScheduleCuts();
+  ScheduleMoves();
+}
+
+// Some of them late.
+void Simulation::ScheduleReceives(Endpoint& endpoint, size_t largest) {
+  Instant at = now_;
+  for (const size_t size : endpoint.incoming->receive_sizes()) {
+    if (random_.OneIn(3)) at += Duration(random_.Below(400'000));
+    const size_t bytes = endpoint.receives.shared() ? largest : size;
+    agenda_.emplace(at, [this, &endpoint, bytes] {
+      endpoint.receives.Post(bytes, random_);
+      endpoint.qp.OnReceivePosted();
+    });
+  }
 }
 
 void Simulation::ScheduleCuts() {
@@ -224,6 +232,32 @@ void Simulation::ScheduleCuts() {
     agenda_.emplace(at, [this] { network_->SetCut(true); });
     agenda_.emplace(at + length, [this] { network_->SetCut(false); });
   }
+}
+
+void Simulation::ScheduleMoves() {
+  for (const auto& owned : endpoints_) {
+    Endpoint& endpoint = *owned;
+    if (random_.OneIn(4)) ScheduleDrain(endpoint);
+    if (weather_ == Weather::kAborted && random_.OneIn(2)) {
+      agenda_.emplace(Soon(kWorkTime), [&] { Move(endpoint, QpState::kErr); });
+    }
+  }
+}
+
+void Simulation::ScheduleDrain(Endpoint& endpoint) {
+  const Instant at = Soon(kWorkTime);
+  agenda_.emplace(at, [&] { Move(endpoint, QpState::kSqd); });
+  agenda_.emplace(at + Duration(random_.Below(kWorkTime.count())),
+                  [&] { Move(endpoint, QpState::kRts); });
+}
+
+// Unless an error was faster.
+void Simulation::Move(Endpoint& endpoint, QpState to) {
+  if (endpoint.qp.state() == QpState::kErr) return;
+  if (!endpoint.qp.Modify(to, endpoint.qp.attributes())) {
+    findings_.push_back("a state cannot be left");
+  }
+  Pump(endpoint);
 }
 
 // ---- Running.

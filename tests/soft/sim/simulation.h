@@ -24,6 +24,7 @@ enum class Weather : uint8_t {
   kDefective,  // one work is wrong and ends its connection
   kFoul,       // too much is lost for the retries
   kCut,        // the network goes away for good
+  kAborted,    // an application gives a connection up
 };
 
 // One thread, one run.
@@ -48,7 +49,11 @@ class Simulation {
   std::unique_ptr<Stream> MakeStream(const std::string& name, size_t number,
                                      const QpAttributes& attributes);
   void Schedule();
+  void ScheduleReceives(Endpoint& endpoint, size_t largest);
   void ScheduleCuts();
+  void ScheduleMoves();
+  void ScheduleDrain(Endpoint& endpoint);
+  void Move(Endpoint& endpoint, QpState to);
   Instant Soon(Duration within);
 
   // Running.
