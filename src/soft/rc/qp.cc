@@ -116,13 +116,24 @@ std::optional<Instant> Qp::NextDeadline() const {
   return requester_.NextDeadline();
 }
 
-// The responder's last word may have to wait for room in the outbox until after
-// the queue pair is in ERR.
+// By turns, so that neither a long READ nor a long WRITE starves the other way.
 void Qp::Transmit(Instant now, Outbox& outbox) {
-  if (options_.transport == Transport::kRc) responder_.Transmit(outbox);
-  Settle();
+  requests_first_ = !requests_first_;
+  if (requests_first_) TransmitRequests(now, outbox);
+  TransmitAnswers(outbox);
+  if (!requests_first_) TransmitRequests(now, outbox);
+}
+
+void Qp::TransmitRequests(Instant now, Outbox& outbox) {
   if (!sends()) return;
   requester_.Transmit(now, outbox);
+  Settle();
+}
+
+// The responder's last word may have to wait for room in the outbox until after
+// the queue pair is in ERR.
+void Qp::TransmitAnswers(Outbox& outbox) {
+  responder_.Transmit(outbox);
   Settle();
 }
 

@@ -59,14 +59,17 @@ class Qp {
   void EnterError();
   void FlushReceives();
   void OnPacketOfPeer(const Packet& packet, Instant now);
+  void TransmitRequests(Instant now, Outbox& outbox);
+  void TransmitAnswers(Outbox& outbox);
   void Settle();
 
   const QpOptions options_;
   QpAttributes attributes_;
   QpPorts ports_;
   QpState state_ = QpState::kReset;
-  bool heard_ = false;    // a packet has come since RTR
-  bool drained_ = false;  // SQD has been told so
+  bool heard_ = false;           // a packet has come since RTR
+  bool drained_ = false;         // SQD has been told so
+  bool requests_first_ = false;  // in the next Transmit
 
   Requester requester_;
   Responder responder_;

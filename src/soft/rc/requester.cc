@@ -12,6 +12,7 @@ namespace {
 // Farther apart, PSNs do not compare (9.7.2).
 constexpr uint64_t kMaxSpan = uint64_t{1} << 23;
 constexpr uint32_t kAtomicBytes = 8;
+constexpr uint32_t kPrivilegedQkey = 0x80000000;
 
 ibv_wc_status StatusOf(NakCode code) {
   switch (code) {
@@ -218,9 +219,15 @@ Outgoing Requester::MakeData(const Request& request) {
   packet.ieth = {.rkey = work.invalidate};
   if (options_.transport == Transport::kUd) {
     packet.bth.destination = work.address.destination;
-    packet.deth = {.qkey = work.address.qkey, .source = options_.number};
+    packet.deth = {.qkey = QkeyOf(work), .source = options_.number};
   }
   return {.packet = packet, .payload = payload, .route = work.address.route};
+}
+
+// 10.2.5: a privileged Q_Key in the work stands for the queue pair's own.
+Qkey Requester::QkeyOf(const SendWork& work) const {
+  const bool privileged = (ToUint(work.address.qkey) & kPrivilegedQkey) != 0;
+  return privileged ? attributes_.qkey : work.address.qkey;
 }
 
 Outgoing Requester::MakeRead(const Request& request) const {

@@ -87,6 +87,7 @@ class Requester {
   void RunLocal(Request& request);
   void SendPart(Request& request, Outbox& outbox);
   Outgoing MakeData(const Request& request);
+  Qkey QkeyOf(const SendWork& work) const;
   Outgoing MakeRead(const Request& request) const;
   Outgoing MakeAtomic(const Request& request) const;
   bool WantsAck(bool last);

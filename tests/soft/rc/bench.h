@@ -52,6 +52,11 @@ class BenchReceives final : public ReceiveQueue {
   std::vector<std::byte>& Post(uint64_t wr_id, size_t bytes,
                                ibv_wc_status fault = IBV_WC_SUCCESS);
 
+  // Posts a receive over the caller's memory.
+  void Post(uint64_t wr_id, Segments segments) {
+    posted_.push_back({.wr_id = wr_id, .segments = segments});
+  }
+
   bool is_shared = false;
 
  private:

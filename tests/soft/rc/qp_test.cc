@@ -239,6 +239,23 @@ TEST_F(QpTest, ResetForgetsWithoutAWord) {
   EXPECT_EQ(Sent(), "SEND ONLY+0 len 0 A");
 }
 
+TEST_F(QpTest, LongReadAndLongSendShareTheOutbox) {
+  MoveTo(QpState::kRts);
+  std::vector<std::byte> bytes = Pattern(4 * kMtu);
+  const Segment segment = bytes;
+  ASSERT_EQ(qp_.Post({.wr_id = 1, .segments = {&segment, 1}}),
+            PostResult::kPosted);
+  qp_.OnPacket(ReadRequest(0, kAddress, 4 * kMtu), now_);
+  std::string sent;
+  for (int i = 0; i < 4; ++i) {
+    outbox_.limit = 1;
+    sent += Sent() + ", ";
+  }
+  EXPECT_EQ(sent,
+            "SEND FIRST+0 len 256, READ FIRST+0 msn 1 len 256, "
+            "SEND MIDDLE+1 len 256, READ MIDDLE+1 len 256, ");
+}
+
 TEST_F(QpTest, DrainedSendQueueIsToldOnce) {
   MoveTo(QpState::kRts);
   Post(1);
@@ -351,6 +368,14 @@ TEST_F(UdTest, DatagramGoesWhereItsWorkSays) {
   EXPECT_EQ(packet.bth.destination, Qpn(9));
   EXPECT_EQ(packet.deth, (Deth{.qkey = Qkey(7), .source = kHere}));
   EXPECT_EQ(completions_.Take(), "send 1 ok");
+}
+
+TEST_F(UdTest, PrivilegedQkeyStandsForTheQueuePairsOwn) {
+  SendWork work{.wr_id = 1};
+  work.address = {.destination = Qpn(9), .qkey = Qkey(0x80000007)};
+  ASSERT_EQ(qp_.Post(work), PostResult::kPosted);
+  Sent();
+  EXPECT_EQ(outbox_.packets.back().deth.qkey, Qkey(0x1234));
 }
 
 TEST_F(UdTest, MessageOverTheMtuIsALengthError) {

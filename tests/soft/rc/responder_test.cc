@@ -222,6 +222,24 @@ TEST_F(ResponderTest, WriteOverTheLongestMessageIsInvalid) {
             "NAK 1+0 msn 0");
 }
 
+TEST_F(ResponderTest, SendOverTheLongestMessageIsInvalid) {
+  attributes_.mtu_bytes = 1 << 24;
+  std::vector<std::byte> bytes(attributes_.mtu_bytes);
+  const std::vector<Segment> segments(kMaxMessageBytes / bytes.size() + 1,
+                                      Segment(bytes));
+  receives_.Post(1, segments);
+  const std::vector<std::byte> payload(bytes.size());
+  Packet packet = Message(Opcode::kRcSendFirst, 0);
+  packet.payload = payload;
+  for (uint64_t sent = 0; sent < kMaxMessageBytes; sent += payload.size()) {
+    EXPECT_EQ(After(packet), kSilence);
+    packet.bth.opcode = Opcode::kRcSendMiddle;
+    ++packet.bth.psn;
+  }
+  EXPECT_EQ(After(packet), "NAK 1+128 msn 0");
+  EXPECT_EQ(completions_.Take(), "recv 1 status 9");
+}
+
 TEST_F(ResponderTest, ReadOverTheLongestMessageIsInvalid) {
   EXPECT_EQ(After(ReadRequest(0, kAddress, 0x80000001)), "NAK 1+0 msn 0");
 }
@@ -322,6 +340,16 @@ TEST_F(ResponderTest, WriteIsPlacedPacketBehindPacket) {
       std::equal(data.begin(), data.end(), memory_.bytes.begin() + kMtu));
   EXPECT_EQ(memory_.bytes[2 * kMtu + 3], data[3]);
   EXPECT_EQ(memory_.bytes[2 * kMtu + 4], std::byte{0});
+}
+
+TEST_F(ResponderTest, SendIsPlacedPacketBehindPacket) {
+  const auto data = Pattern(kMtu);
+  const auto& bytes = receives_.Post(1, kMtu + 4);
+  After(Message(Opcode::kRcSendFirst, 0, kMtu));
+  After(Message(Opcode::kRcSendLast, 1, 3));
+  EXPECT_TRUE(std::equal(data.begin(), data.end(), bytes.begin()));
+  EXPECT_EQ(bytes[kMtu + 2], data[2]);
+  EXPECT_EQ(bytes[kMtu + 3], std::byte{0});
 }
 
 // ---- Completions
