@@ -43,12 +43,13 @@ struct QpAttributes {
   uint8_t min_rnr_timer = 0;       // code in the RNR NAKs sent
 
   // RTS
-  Psn send_psn{};             // the first to go
-  uint8_t max_rd_atomic = 0;  // READs and atomics in flight at a time
-  uint8_t retry_cnt = 0;      // repeats without progress
-  uint8_t rnr_retry = 0;      // repeats after RNR NAKs, 7: for ever
-  uint8_t ack_timeout = 0;    // exponent, 0: for ever
-  uint32_t window = 64;       // request packets in flight, at least 2
+  Psn send_psn{};               // the first to go
+  uint8_t max_rd_atomic = 0;    // READs and atomics in flight at a time
+  uint8_t retry_cnt = 0;        // repeats without progress
+  uint8_t rnr_retry = 0;        // repeats after RNR NAKs, 7: for ever
+  uint8_t ack_timeout = 0;      // exponent, 0: for ever
+  uint32_t window = 64;         // request packets in flight, at least 2
+  uint32_t read_packets = 128;  // most that one READ request asks for
 };
 
 inline constexpr uint8_t kRnrRetryForever = 7;

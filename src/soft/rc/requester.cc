@@ -98,10 +98,7 @@ void Requester::Transmit(Instant now, Outbox& outbox) {
     Request* const request = NextToSend();
     if (request == nullptr) return;
     SendPart(*request, outbox);
-    const uint64_t up_to = request->work.operation == Operation::kRead
-                               ? request->end
-                               : send_at_ + 1;
-    Sent(*request, up_to, now);
+    Sent(*request, EndOfPart(*request, send_at_), now);
   }
 }
 
@@ -144,11 +141,18 @@ bool Requester::MaySend(const Request& request) const {
 }
 
 bool Requester::WindowHasRoom(const Request& request) const {
-  const uint64_t end = request.work.operation == Operation::kRead
-                           ? request.end
-                           : std::min(request.end, send_at_ + 1);
+  const uint64_t end = EndOfPart(request, send_at_);
   const bool comparable = end - unacked_ <= kMaxSpan;
   return comparable && send_at_ - unacked_ - awaited_ < attributes_.window;
+}
+
+// Where the packet at `position` ends or, of a READ, what one request asks for.
+// Parts begin at the same places however often the requester went back.
+uint64_t Requester::EndOfPart(const Request& request, uint64_t position) const {
+  const uint64_t most =
+      request.work.operation == Operation::kRead ? attributes_.read_packets : 1;
+  const uint64_t part = (position - request.begin) / most;
+  return std::min(request.end, request.begin + (part + 1) * most);
 }
 
 ibv_wc_status Requester::LocalFault(const Request& request) const {
@@ -232,15 +236,18 @@ Qkey Requester::QkeyOf(const SendWork& work) const {
 
 Outgoing Requester::MakeRead(const Request& request) const {
   const uint64_t offset = (send_at_ - request.begin) * attributes_.mtu_bytes;
+  const uint64_t most =
+      (EndOfPart(request, send_at_) - send_at_) * attributes_.mtu_bytes;
   Packet packet;
   packet.bth = {.opcode = Opcode::kRcReadRequest,
                 .pkey = attributes_.pkey,
                 .destination = attributes_.destination,
                 .ack_req = true,
                 .psn = PsnAt(send_at_)};
-  packet.reth = {.address = request.work.remote_address + offset,
-                 .rkey = request.work.rkey,
-                 .length = static_cast<uint32_t>(request.length - offset)};
+  packet.reth = {
+      .address = request.work.remote_address + offset,
+      .rkey = request.work.rkey,
+      .length = static_cast<uint32_t>(std::min(most, request.length - offset))};
   return {.packet = packet};
 }
 
@@ -368,7 +375,7 @@ void Requester::OnReadResponse(const Packet& packet, uint64_t position,
   const Request& request = queue_.front();
   // FIRST or MIDDLE, LAST or ONLY: which of the two is the responder's choice
   // where a READ was asked again from its middle.
-  const bool last = position + 1 == request.end;
+  const bool last = position + 1 == EndOfPart(request, position);
   if (request.work.operation != Operation::kRead ||
       packet.facts().last != last) {
     return Fail(IBV_WC_BAD_RESP_ERR);
@@ -407,7 +414,7 @@ void Requester::AnswerTaken(uint64_t position, Instant now) {
   const Request& request = queue_.front();
   const bool in_flight = send_at_ > position;  // not since it went back
   if (in_flight && request.work.operation == Operation::kRead) --awaited_;
-  if (in_flight && position + 1 == request.end) --rd_atomics_;
+  if (in_flight && position + 1 == EndOfPart(request, position)) --rd_atomics_;
   Advance(position + 1, now);
 }
 

@@ -11,7 +11,9 @@
 //   `- the first without an answer; progress is that it moves
 //
 // A READ takes a position for each packet of its answer (9.7.2), so a READ that
-// was answered in part is asked again from unacked_ on like any other work.
+// was answered in part is asked again from unacked_ on like any other work, and
+// a long one is asked for in parts, since a responder may answer all of a
+// request at once.
 #ifndef ND_SOFT_RC_REQUESTER_H_
 #define ND_SOFT_RC_REQUESTER_H_
 
@@ -83,6 +85,7 @@ class Requester {
   bool Begun(const Request& request) const;
   bool MaySend(const Request& request) const;
   bool WindowHasRoom(const Request& request) const;
+  uint64_t EndOfPart(const Request& request, uint64_t position) const;
   ibv_wc_status LocalFault(const Request& request) const;
   void RunLocal(Request& request);
   void SendPart(Request& request, Outbox& outbox);

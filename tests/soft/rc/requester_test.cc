@@ -200,6 +200,27 @@ TEST_F(RequesterTest, ReadCountsAgainstTheWindowByItsRequestOnly) {
   EXPECT_EQ(AfterPost(Operation::kSend), "SEND ONLY+100 len 4 A");
 }
 
+TEST_F(RequesterTest, LongReadIsAskedForInPartsThatCountAsReads) {
+  attributes_.read_packets = 2;
+  EXPECT_EQ(
+      AfterPost(Operation::kRead, 5 * kMtu + 1),
+      "READ request+0 from 0 len 512 A; READ request+2 from 512 len 512 A");
+  EXPECT_EQ(After(ReadResponse(Opcode::kRcReadResponseFirst, 0, kMtu)),
+            kSilence);
+  EXPECT_EQ(After(ReadResponse(Opcode::kRcReadResponseLast, 1, kMtu)),
+            "READ request+4 from 1024 len 257 A");
+  EXPECT_EQ(completions_.Take(), "");
+}
+
+TEST_F(RequesterTest, PartOfAReadThatLosesItsTailIsAskedUpToItsEnd) {
+  attributes_.read_packets = 2;
+  AfterPost(Operation::kRead, 4 * kMtu);
+  After(ReadResponse(Opcode::kRcReadResponseFirst, 0, kMtu));
+  EXPECT_EQ(
+      After(ReadResponse(Opcode::kRcReadResponseFirst, 2, kMtu)),
+      "READ request+1 from 256 len 256 A; READ request+2 from 512 len 512 A");
+}
+
 TEST_F(RequesterTest, ReadsInFlightAreAsManyAsAgreed) {
   AfterPost(Operation::kRead);
   AfterPost(Operation::kRead);

@@ -126,13 +126,13 @@ QpAttributes Simulation::DrawAttributes() {
       .retry_cnt = 7,
       .rnr_retry = kRnrRetryForever,
       .ack_timeout = static_cast<uint8_t>(kLeastTimeout + random_.Below(4)),
-      .window = static_cast<uint32_t>(2 + random_.Below(63))};
+      .window = static_cast<uint32_t>(2 + random_.Below(63)),
+      .read_packets = static_cast<uint32_t>(1 + random_.Below(16))};
 }
 
 void Simulation::Connect(size_t number) {
   const size_t a = random_.Below(counters_.size());
-  const size_t b =
-      (a + 1 + random_.Below(counters_.size() - 1)) % counters_.size();
+  const size_t b = random_.Below(counters_.size());
   Endpoint& one = *endpoints_.emplace_back(MakeEndpoint(a));
   Endpoint& other = *endpoints_.emplace_back(MakeEndpoint(b));
   one.peer = &other;
@@ -178,7 +178,7 @@ std::unique_ptr<Stream> Simulation::MakeStream(const std::string& name,
   StreamOptions options{
       .name = absl::StrCat("connection ", number, " ", name),
       .mtu_bytes = attributes.mtu_bytes,
-      .steps = 1 + random_.Below(24),
+      .steps = 1 + random_.Below(40),
       .answered = answered,
       .may_break = weather_ != Weather::kFair,
       .first_rkey = Rkey(
