@@ -9,6 +9,8 @@
 namespace nd::soft {
 namespace {
 
+constexpr size_t kRegionBytes = 8192;
+
 // Payloads of packets by hand.
 const std::vector<std::byte>& PayloadBytes() {
   static const auto* const bytes = new std::vector<std::byte>(Pattern(4096));
@@ -68,11 +70,12 @@ Packet Request(Opcode opcode, uint32_t psn) {
 std::optional<std::span<std::byte>> BenchMemory::Find(
     const MemoryClaim& claim) {
   if (!registered || claim.rkey != key || (access & claim.access) == 0 ||
-      claim.address < kAddress || claim.length > bytes.size() ||
-      claim.address - kAddress > bytes.size() - claim.length) {
+      claim.address < kAddress || claim.length > kRegionBytes ||
+      claim.address - kAddress > kRegionBytes - claim.length) {
     return std::nullopt;
   }
-  return std::span(bytes).subspan(claim.address - kAddress, claim.length);
+  return std::span(bytes).subspan(claim.address - kAddress + skew,
+                                  claim.length);
 }
 
 bool BenchMemory::Invalidate(Rkey rkey) {

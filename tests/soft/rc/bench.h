@@ -37,10 +37,11 @@ class BenchMemory final : public RemoteMemory {
   std::optional<std::span<std::byte>> Find(const MemoryClaim& claim) override;
   bool Invalidate(Rkey rkey) override;
 
-  alignas(8) std::array<std::byte, 8192> bytes{};
+  alignas(8) std::array<std::byte, 8192 + 8> bytes{};
   Rkey key = kKey;
   unsigned access = kAllAccess;
   bool registered = true;
+  size_t skew = 0;  // of where the region lies
 };
 
 class BenchReceives final : public ReceiveQueue {

@@ -262,6 +262,7 @@ TEST_F(RequesterTest, FullOutboxIsWaitedFor) {
 
 TEST_F(RequesterTest, PsnsInFlightStayComparable) {
   attributes_.mtu_bytes = 1;
+  attributes_.read_packets = 1 << 24;
   // Two of these in flight would be more than 2^23 packets.
   std::byte byte{};
   SendWork read = Work(Operation::kRead);

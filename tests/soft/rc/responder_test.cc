@@ -473,19 +473,29 @@ TEST_F(ResponderTest, DuplicateOfAReadUnderWayTakesItsPlace) {
   EXPECT_EQ(Sent(), "READ FIRST+1 msn 1 len 256; READ LAST+2 msn 1 len 256");
 }
 
+TEST_F(ResponderTest, DuplicatesOfTwoReadsAreTwoAnswers) {
+  After(ReadRequest(0, kAddress, 4));
+  After(ReadRequest(1, kAddress, 4));
+  responder_.OnPacket(ReadRequest(0, kAddress, 4));
+  responder_.OnPacket(ReadRequest(1, kAddress, 4));
+  EXPECT_EQ(Sent(), "READ ONLY+0 msn 1 len 4; READ ONLY+1 msn 2 len 4");
+}
+
 TEST_F(ResponderTest, AcknowledgementsAroundAReplacedReadBecomeOne) {
-  outbox_.limit = 0;
-  AfterWithAckReq(Write(Opcode::kRcWriteOnly, 0, 0, 0));
-  After(ReadRequest(1, kAddress, 3 * kMtu));
-  outbox_.limit = 2;
-  EXPECT_EQ(Sent(), "ACK+0 msn 1; READ FIRST+1 msn 2 len 256");
-  AfterWithAckReq(Write(Opcode::kRcWriteOnly, 4, 0, 0));
-  After(ReadRequest(1, kAddress, 3 * kMtu));
-  AfterWithAckReq(Write(Opcode::kRcWriteOnly, 5, 0, 0));
-  outbox_.limit = 9;
+  After(ReadRequest(0, kAddress, 3 * kMtu));
+  responder_.OnPacket(WithAckReq(Write(Opcode::kRcWriteOnly, 3, 0, 0)));
+  responder_.OnPacket(ReadRequest(2, kAddress + 2 * kMtu, kMtu));
+  responder_.OnPacket(WithAckReq(Write(Opcode::kRcWriteOnly, 4, 0, 0)));
+  responder_.OnPacket(ReadRequest(1, kAddress + kMtu, 2 * kMtu));
   EXPECT_EQ(Sent(),
-            "ACK+4 msn 3; READ FIRST+1 msn 2 len 256; READ MIDDLE+2 len 256; "
-            "READ LAST+3 msn 2 len 256; ACK+5 msn 4");
+            "ACK+4 msn 3; READ FIRST+1 msn 1 len 256; "
+            "READ LAST+2 msn 1 len 256");
+}
+
+TEST_F(ResponderTest, DuplicateDoesNotTakeTheNaksPlace) {
+  responder_.OnPacket(Message(Opcode::kRcSendOnly, 0));
+  responder_.OnPacket(Message(Opcode::kRcSendOnly, -1));
+  EXPECT_EQ(Sent(), "RNR 14+0 msn 0");
 }
 
 TEST_F(ResponderTest, MoreReadsThanAgreedAreInvalid) {
@@ -508,8 +518,11 @@ TEST_F(ResponderTest, OnlyAsManyAsAgreedAreRemembered) {
   After(ReadRequest(0, kAddress, 4));
   After(ReadRequest(1, kAddress, 4));
   After(ReadRequest(2, kAddress, 4));
-  EXPECT_EQ(After(ReadRequest(0, kAddress, 4)), kSilence);
-  EXPECT_EQ(After(ReadRequest(1, kAddress, 4)), "READ ONLY+1 msn 2 len 4");
+  After(ReadRequest(3, kAddress, 4));
+  After(ReadRequest(4, kAddress, 4));
+  EXPECT_EQ(After(ReadRequest(2, kAddress, 4)), kSilence);
+  EXPECT_EQ(After(ReadRequest(3, kAddress, 4)), "READ ONLY+3 msn 4 len 4");
+  EXPECT_EQ(After(ReadRequest(4, kAddress, 4)), "READ ONLY+4 msn 5 len 4");
 }
 
 TEST_F(ResponderTest, ReadWhoseMemoryGoesAwayIsAnAccessError) {
@@ -568,6 +581,12 @@ TEST_F(ResponderTest, DuplicateAtomicOlderThanAgreedIsDropped) {
 
 TEST_F(ResponderTest, MisalignedAtomicIsInvalid) {
   EXPECT_EQ(After(FetchAdd(0, kAddress + 4, 1)), "NAK 1+0 msn 0");
+}
+
+// The address may be aligned where the memory behind it is not.
+TEST_F(ResponderTest, AtomicOnMisalignedMemoryIsInvalid) {
+  memory_.skew = 4;
+  EXPECT_EQ(After(FetchAdd(0, kAddress, 1)), "NAK 1+0 msn 0");
 }
 
 }  // namespace
