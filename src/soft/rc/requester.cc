@@ -59,7 +59,6 @@ Psn Requester::PsnAt(uint64_t position) const {
 
 uint64_t Requester::PositionsOf(const SendWork& work, uint64_t length) const {
   if (work.operation == Operation::kLocal) return 0;
-  if (options_.transport == Transport::kUd) return 1;
   if (length == 0 || work.operation == Operation::kCompareSwap ||
       work.operation == Operation::kFetchAdd) {
     return 1;
@@ -126,9 +125,6 @@ bool Requester::Begun(const Request& request) const {
 
 bool Requester::MaySend(const Request& request) const {
   if (draining_ && !Begun(request)) return false;
-  if (request.work.operation == Operation::kLocal && request.has_run) {
-    return true;
-  }
   // 10.8.3.3: a fenced work waits for all READs and atomics before it.
   if (request.work.fence && send_at_ == request.begin && rd_atomics_ > 0) {
     return false;
@@ -294,7 +290,7 @@ void Requester::Sent(Request& request, uint64_t up_to, Instant now) {
 void Requester::OnPacket(const Packet& packet, Instant now) {
   const int32_t ahead = packet.bth.psn - PsnAt(unacked_);
   if (ahead < 0) return;  // answered already
-  const uint64_t position = unacked_ + static_cast<uint32_t>(ahead);
+  const uint64_t position = unacked_ + static_cast<uint64_t>(ahead);
   // An answer to what was never sent is a ghost (9.7.5).
   if (position >= max_sent_) return;
   switch (packet.facts().kind) {

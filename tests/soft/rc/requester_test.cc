@@ -166,10 +166,10 @@ TEST_F(RequesterTest, ReadTakesAPsnForEveryPacketOfItsAnswer) {
 }
 
 TEST_F(RequesterTest, AckIsAskedForWithinLongMessages) {
-  EXPECT_EQ(AfterPost(Operation::kSend, 5 * kMtu),
+  EXPECT_EQ(AfterPost(Operation::kSend, 6 * kMtu),
             "SEND FIRST+0 len 256; SEND MIDDLE+1 len 256; "
             "SEND MIDDLE+2 len 256; SEND MIDDLE+3 len 256 A; "
-            "SEND LAST+4 len 256 A");
+            "SEND MIDDLE+4 len 256; SEND LAST+5 len 256 A");
 }
 
 TEST_F(RequesterTest, CompareSwapHasBothOperandsAndFetchAddOne) {
