@@ -59,10 +59,7 @@ Psn Requester::PsnAt(uint64_t position) const {
 
 uint64_t Requester::PositionsOf(const SendWork& work, uint64_t length) const {
   if (work.operation == Operation::kLocal) return 0;
-  if (length == 0 || work.operation == Operation::kCompareSwap ||
-      work.operation == Operation::kFetchAdd) {
-    return 1;
-  }
+  if (length == 0) return 1;
   return (length + attributes_.mtu_bytes - 1) / attributes_.mtu_bytes;
 }
 
@@ -78,7 +75,7 @@ void Requester::Post(const SendWork& work) {
 }
 
 bool Requester::drained() const {
-  return max_sent_ == unacked_ && (queue_.empty() || !Begun(queue_.front()));
+  return queue_.empty() || !Begun(queue_.front());
 }
 
 void Requester::Flush() {

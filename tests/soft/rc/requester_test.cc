@@ -497,6 +497,14 @@ TEST_F(RequesterTest, SequenceNakDuringTheRnrWaitIsNothingNew) {
   EXPECT_EQ(requester_.NextDeadline(), now_ + kRnrTime);
 }
 
+TEST_F(RequesterTest, RnrWaitIsOverWithItsTimer) {
+  AfterPost(Operation::kSend);
+  After(RnrNak(0));
+  now_ += kRnrTime;
+  requester_.OnTimer(now_);
+  EXPECT_EQ(requester_.NextDeadline(), std::nullopt);
+}
+
 TEST_F(RequesterTest, LateAckEndsTheRnrWait) {
   AfterPost(Operation::kSend);
   AfterPost(Operation::kSend);
