@@ -50,7 +50,8 @@ class ReceiveQueue {
   virtual bool shared() const = 0;
 };
 
-// Takes what happened, in the order in which it happened.
+// Takes what happened, in the order in which it happened. It must not call the
+// queue pair back.
 class CompletionSink {
  public:
   virtual ~CompletionSink() = default;
