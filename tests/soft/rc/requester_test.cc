@@ -505,6 +505,26 @@ TEST_F(RequesterTest, RnrWaitIsOverWithItsTimer) {
   EXPECT_EQ(requester_.NextDeadline(), std::nullopt);
 }
 
+TEST_F(RequesterTest, ResendingEndsTheRnrWaitThoughNoTimerWasHeard) {
+  AfterPost(Operation::kSend);
+  After(RnrNak(0));
+  now_ += kRnrTime;
+  EXPECT_EQ(Sent(), "SEND ONLY+0 len 4 A");
+  EXPECT_EQ(requester_.NextDeadline(), now_ + kTimeout);
+}
+
+TEST_F(RequesterTest, ResetForgetsRetriesAndTheRnrWait) {
+  AfterPost(Operation::kSend);
+  AfterWait(kTimeout);
+  AfterWait(kTimeout);
+  After(RnrNak(0));
+  requester_.Reset();
+  EXPECT_EQ(AfterPost(Operation::kSend), "SEND ONLY+0 len 4 A");
+  AfterWait(kTimeout);
+  EXPECT_EQ(AfterWait(kTimeout), "SEND ONLY+0 len 4 A");
+  EXPECT_EQ(completions_.Take(), "");
+}
+
 TEST_F(RequesterTest, LateAckEndsTheRnrWait) {
   AfterPost(Operation::kSend);
   AfterPost(Operation::kSend);
@@ -755,6 +775,14 @@ TEST_F(RequesterTest, DrainingStillResends) {
   AfterPost(Operation::kSend);
   requester_.SetDraining(true);
   EXPECT_EQ(AfterWait(kTimeout), "SEND ONLY+0 len 4 A");
+}
+
+TEST_F(RequesterTest, FlushedWorkIsNotAnsweredAnyMore) {
+  AfterPost(Operation::kSend);
+  requester_.Flush();
+  completions_.Take();
+  EXPECT_EQ(After(SequenceNak(0)), kSilence);
+  EXPECT_EQ(AfterPost(Operation::kSend), "SEND ONLY+1 len 4 A");
 }
 
 TEST_F(RequesterTest, FlushTellsAllInOrder) {
