@@ -1,0 +1,150 @@
+#include "soft/rc/inbound.h"
+
+#include <algorithm>
+
+#include "soft/rc/segments.h"
+
+namespace nd::soft {
+namespace {
+
+// SENDs use a receive from their first packet on, WRITEs with immediate with
+// their last.
+bool NeedsReceive(const OpcodeFacts& facts) {
+  return facts.kind == PacketKind::kSend || facts.headers.imm_dt;
+}
+
+Ending EndingOf(const HeaderSet& headers) {
+  if (headers.imm_dt) return Ending::kImmediate;
+  return headers.ieth ? Ending::kInvalidate : Ending::kPlain;
+}
+
+}  // namespace
+
+Inbound::Inbound(const QpAttributes& attributes, const QpPorts& ports)
+    : attributes_(attributes), ports_(ports) {}
+
+void Inbound::Reset() {
+  message_.reset();
+  receive_.reset();
+}
+
+Outcome Inbound::OnPacket(const Packet& packet) {
+  if (!InSequence(packet)) return {Verdict::kInvalidRequest};
+  if (!Permitted(packet)) return {Verdict::kInvalidRequest};
+  Message message = message_.value_or(
+      Message{.kind = packet.facts().kind, .reth = packet.reth});
+  if (!LengthFits(packet, message)) return {Verdict::kInvalidRequest};
+  if (!ReceiveReady(packet)) return {Verdict::kNotReady};
+  const Outcome receive = CheckReceive(packet, message);
+  if (receive.verdict != Verdict::kExecuted) return receive;
+  if (!Place(packet, message)) return {Verdict::kAccessError};
+  message.arrived += packet.payload.size();
+  message_ = message;
+  return packet.facts().last ? Finish(packet, message) : Outcome{};
+}
+
+// 9.7.4.1: FIRST and ONLY begin a message when none is open, MIDDLE and LAST go
+// on with one of their kind.
+bool Inbound::InSequence(const Packet& packet) const {
+  const OpcodeFacts& facts = packet.facts();
+  if (facts.first) return !message_;
+  return message_ && message_->kind == facts.kind;
+}
+
+bool Inbound::Permitted(const Packet& packet) const {
+  return packet.facts().kind == PacketKind::kSend ||
+         (attributes_.access & IBV_ACCESS_REMOTE_WRITE) != 0;
+}
+
+// 9.7.4.1: full packets but for the last, which is not empty in a
+// message of several; a WRITE brings what its first packet announced.
+bool Inbound::LengthFits(const Packet& packet, const Message& message) const {
+  const OpcodeFacts& facts = packet.facts();
+  const size_t mtu = attributes_.mtu_bytes;
+  const size_t bytes = packet.payload.size();
+  if (!facts.last && bytes != mtu) return false;
+  if (bytes > mtu || (!facts.first && bytes == 0)) return false;
+  const uint64_t arrived = message.arrived + bytes;
+  if (arrived > kMaxMessageBytes) return false;
+  if (facts.kind == PacketKind::kSend) return true;
+  if (message.reth.length > kMaxMessageBytes) return false;
+  return facts.last ? arrived == message.reth.length
+                    : arrived < message.reth.length;
+}
+
+bool Inbound::ReceiveReady(const Packet& packet) {
+  if (!NeedsReceive(packet.facts()) || receive_) return true;
+  receive_ = ports_.receives.Take();
+  return receive_.has_value();
+}
+
+Outcome Inbound::CheckReceive(const Packet& packet,
+                              const Message& message) const {
+  if (message.kind != PacketKind::kSend) return {};
+  if (receive_->fault != IBV_WC_SUCCESS) {
+    return {Verdict::kOperationalError, receive_->fault};
+  }
+  const uint64_t room = TotalBytes(receive_->segments);
+  if (message.arrived + packet.payload.size() > room) {
+    return {Verdict::kInvalidRequest, IBV_WC_LOC_LEN_ERR};
+  }
+  return {};
+}
+
+bool Inbound::Place(const Packet& packet, const Message& message) {
+  if (message.kind == PacketKind::kWrite) return PlaceWrite(packet, message);
+  Scatter(packet.payload, receive_->segments, message.arrived);
+  return true;
+}
+
+// 9.7.4.1: the first packet is checked with the range of the whole message,
+// nothing of which is placed if part of it is forbidden; a range of no bytes is
+// not checked. What follows asks again: the key may be gone by then.
+bool Inbound::PlaceWrite(const Packet& packet, const Message& message) {
+  if (message.reth.length == 0) return true;
+  const auto memory =
+      ports_.memory.Find({.rkey = message.reth.rkey,
+                          .address = message.reth.address + message.arrived,
+                          .length = message.reth.length - message.arrived,
+                          .access = IBV_ACCESS_REMOTE_WRITE});
+  if (!memory) return false;
+  std::ranges::copy(packet.payload, memory->begin());
+  return true;
+}
+
+Outcome Inbound::Finish(const Packet& packet, const Message& message) {
+  if (packet.facts().headers.ieth &&
+      !ports_.memory.Invalidate(packet.ieth.rkey)) {
+    return {Verdict::kAccessError, IBV_WC_LOC_ACCESS_ERR};
+  }
+  message_.reset();
+  if (NeedsReceive(packet.facts())) Complete(packet, message);
+  return {};
+}
+
+void Inbound::Complete(const Packet& packet, const Message& message) {
+  const bool send = message.kind == PacketKind::kSend;
+  const WorkCompletion completion{
+      .wr_id = receive_->wr_id,
+      .opcode = send ? IBV_WC_RECV : IBV_WC_RECV_RDMA_WITH_IMM,
+      .byte_len = static_cast<uint32_t>(message.arrived),
+      .ending = EndingOf(packet.facts().headers),
+      .immediate = packet.imm_dt.value,
+      .invalidated = packet.ieth.rkey,
+      .source = packet.deth.source,
+      .solicited = packet.bth.solicited};
+  receive_.reset();
+  ports_.completions.ReceiveCompleted(completion);
+}
+
+bool Inbound::FailReceive(ibv_wc_status status) {
+  message_.reset();
+  if (!receive_) return false;
+  const WorkCompletion completion{
+      .wr_id = receive_->wr_id, .status = status, .opcode = IBV_WC_RECV};
+  receive_.reset();
+  ports_.completions.ReceiveCompleted(completion);
+  return true;
+}
+
+}  // namespace nd::soft

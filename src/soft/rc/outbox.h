@@ -1,0 +1,34 @@
+// Where a queue pair's packets go.
+#ifndef ND_SOFT_RC_OUTBOX_H_
+#define ND_SOFT_RC_OUTBOX_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "soft/rc/segments.h"
+#include "soft/wire/packet.h"
+
+namespace nd::soft {
+
+// A packet whose payload still lies where the application has it:
+// packet.payload is empty and bth.pad right for `payload`. Both are good until
+// Send returns.
+struct Outgoing {
+  Packet packet;
+  Slice payload{};
+  uint64_t route = 0;  // of UD's DatagramAddress
+};
+
+class Outbox {
+ public:
+  virtual ~Outbox() = default;
+
+  // Packets it takes right now: what paces a queue pair.
+  virtual size_t room() const = 0;
+  // Takes one; room() was not zero. It may still be lost on its way.
+  virtual void Send(const Outgoing& outgoing) = 0;
+};
+
+}  // namespace nd::soft
+
+#endif  // ND_SOFT_RC_OUTBOX_H_

@@ -1,0 +1,176 @@
+#include "soft/rc/qp.h"
+
+namespace nd::soft {
+namespace {
+
+constexpr uint16_t kPkeyBits = 0x7fff;
+constexpr uint16_t kFullMember = 0x8000;
+
+// 10.9.3: the same partition, and one of the two at least a full member of it.
+bool PkeysMatch(uint16_t a, uint16_t b) {
+  const bool full = ((a | b) & kFullMember) != 0;
+  return full && (a & kPkeyBits) != 0 && (a & kPkeyBits) == (b & kPkeyBits);
+}
+
+}  // namespace
+
+Qp::Qp(const QpOptions& options, const QpPorts& ports)
+    : options_(options),
+      ports_(ports),
+      requester_(options_, attributes_, ports.completions),
+      responder_(attributes_, ports),
+      unreliable_(options_, attributes_, ports) {}
+
+bool Qp::sends() const {
+  return state_ == QpState::kRts || state_ == QpState::kSqd;
+}
+
+bool Qp::receives() const {
+  return sends() || state_ == QpState::kRtr || state_ == QpState::kSqe;
+}
+
+bool Qp::Modify(QpState to, const QpAttributes& attributes) {
+  if (!MayMove(options_.transport, state_, to)) return false;
+  const QpState from = state_;
+  if (to == QpState::kErr) {
+    if (from == QpState::kErr) return true;
+    EnterError();
+    responder_.Stop();
+    return true;
+  }
+  attributes_ = attributes;
+  if (to == QpState::kReset) Reset();
+  if (to == QpState::kRtr) {
+    responder_.Start();
+    unreliable_.Start();
+  }
+  if (from == QpState::kSqe) requester_.ClearFailure();
+  requester_.SetDraining(to == QpState::kSqd);
+  if (from != QpState::kSqd) drained_ = false;
+  state_ = to;
+  Settle();
+  return true;
+}
+
+void Qp::Reset() {
+  requester_.Reset();
+  responder_.Start();
+  unreliable_.Start();
+  heard_ = false;
+}
+
+PostResult Qp::Post(const SendWork& work) {
+  switch (state_) {
+    case QpState::kReset:
+    case QpState::kInit:
+    case QpState::kRtr:
+      return PostResult::kWrongState;
+    case QpState::kRts:
+    case QpState::kSqd:
+    case QpState::kSqe:
+    case QpState::kErr:
+      break;
+  }
+  if (requester_.full()) return PostResult::kFull;
+  requester_.Post(work);
+  if (!sends()) requester_.Flush();
+  return PostResult::kPosted;
+}
+
+void Qp::OnReceivePosted() {
+  if (state_ == QpState::kErr) FlushReceives();
+}
+
+void Qp::OnPacket(const Packet& packet, Instant now) {
+  if (!Accepts(packet)) return;
+  if (state_ == QpState::kRtr && !heard_) {
+    ports_.completions.Raise(IBV_EVENT_COMM_EST);
+  }
+  heard_ = true;
+  OnPacketOfPeer(packet, now);
+  Settle();
+}
+
+// What is not for it is dropped without an answer (9.6.1).
+bool Qp::Accepts(const Packet& packet) const {
+  return packet.facts().transport == options_.transport &&
+         packet.bth.destination == options_.number &&
+         PkeysMatch(packet.bth.pkey, attributes_.pkey) &&
+         (packet.facts().is_response() ? sends() : receives());
+}
+
+void Qp::OnPacketOfPeer(const Packet& packet, Instant now) {
+  if (packet.facts().is_response()) return requester_.OnPacket(packet, now);
+  if (options_.transport == Transport::kRc) return responder_.OnPacket(packet);
+  unreliable_.OnPacket(packet);
+}
+
+void Qp::OnTimer(Instant now) {
+  if (!sends()) return;
+  requester_.OnTimer(now);
+  Settle();
+}
+
+std::optional<Instant> Qp::NextDeadline() const {
+  if (!sends()) return std::nullopt;
+  return requester_.NextDeadline();
+}
+
+// By turns, so that neither a long READ nor a long WRITE starves the other way.
+void Qp::Transmit(Instant now, Outbox& outbox) {
+  requests_first_ = !requests_first_;
+  if (requests_first_) TransmitRequests(now, outbox);
+  TransmitAnswers(outbox);
+  if (!requests_first_) TransmitRequests(now, outbox);
+}
+
+void Qp::TransmitRequests(Instant now, Outbox& outbox) {
+  if (!sends()) return;
+  requester_.Transmit(now, outbox);
+  Settle();
+}
+
+// The responder's last word may have to wait for room in the outbox until after
+// the queue pair is in ERR.
+void Qp::TransmitAnswers(Outbox& outbox) {
+  responder_.Transmit(outbox);
+  Settle();
+}
+
+// Draws the conclusions from what requester and responder have come to.
+void Qp::Settle() {
+  if (!receives()) return;
+  const bool rc = options_.transport == Transport::kRc;
+  if (rc && (requester_.failed() || responder_.failed())) return EnterError();
+  if (requester_.failed() && state_ != QpState::kSqe) {
+    state_ = QpState::kSqe;
+    requester_.Flush();
+  }
+  if (state_ == QpState::kSqd && !drained_ && requester_.drained()) {
+    drained_ = true;
+    ports_.completions.Raise(IBV_EVENT_SQ_DRAINED);
+  }
+}
+
+// 10.3.1: what is queued completes as flushed, sends first.
+void Qp::EnterError() {
+  state_ = QpState::kErr;
+  requester_.Flush();
+  responder_.FlushReceive();
+  unreliable_.FlushReceive();
+  FlushReceives();
+  if (ports_.receives.shared()) {
+    ports_.completions.Raise(IBV_EVENT_QP_LAST_WQE_REACHED);
+  }
+}
+
+void Qp::FlushReceives() {
+  if (ports_.receives.shared()) return;
+  while (const auto receive = ports_.receives.Take()) {
+    ports_.completions.ReceiveCompleted({.wr_id = receive->wr_id,
+                                         .status = IBV_WC_WR_FLUSH_ERR,
+                                         .opcode = IBV_WC_RECV});
+  }
+}
+
+}  // namespace nd::soft

@@ -1,0 +1,148 @@
+// The sending half of a queue pair: works in, request packets out, answers in,
+// completions out (IBA vol. 1, 9.7.2 to 9.7.7 and 9.9.2).
+//
+// Every packet of every work has a position, a count that never wraps; its PSN
+// is the position's lower 24 bits off the first PSN. Three positions say it
+// all:
+//
+//   unacked_ <= send_at_ <= max_sent_
+//   |           |           `- where no packet has ever been sent
+//   |           `- the next to be sent; going back to unacked_ is a retry
+//   `- the first without an answer; progress is that it moves
+//
+// A READ takes a position for each packet of its answer (9.7.2), so a READ that
+// was answered in part is asked again from unacked_ on like any other work, and
+// a long one is asked for in parts, since a responder may answer all of a
+// request at once.
+#ifndef ND_SOFT_RC_REQUESTER_H_
+#define ND_SOFT_RC_REQUESTER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "base/clock.h"
+#include "soft/rc/fixed_ring.h"
+#include "soft/rc/memory.h"
+#include "soft/rc/outbox.h"
+#include "soft/rc/qp_config.h"
+#include "soft/rc/work.h"
+#include "soft/wire/packet.h"
+
+namespace nd::soft {
+
+// Serves RC, UC and UD; the latter two complete a work with its last packet.
+// `options`, `attributes` and `completions` are the queue pair's and outlive
+// it. One thread at a time.
+class Requester {
+ public:
+  Requester(const QpOptions& options, const QpAttributes& attributes,
+            CompletionSink& completions);
+
+  // Forgets everything: the queue pair was reset.
+  void Reset();
+
+  bool full() const { return queue_.full(); }
+  // Works that have not left the queue; they leave it in order.
+  size_t queued() const { return queue_.size(); }
+  // There is room: !full().
+  void Post(const SendWork& work);
+
+  // An answer of the peer.
+  void OnPacket(const Packet& packet, Instant now);
+  void OnTimer(Instant now);
+  std::optional<Instant> NextDeadline() const;
+
+  // Sends what may be sent, up to the outbox's room.
+  void Transmit(Instant now, Outbox& outbox);
+
+  // While `draining`, no work is begun; those begun go on.
+  void SetDraining(bool draining) { draining_ = draining; }
+  // All that was begun has been answered.
+  bool drained() const;
+
+  // A work has failed and completed so: the send queue must be flushed.
+  bool failed() const { return failed_; }
+  // Completes all that is left as flushed.
+  void Flush();
+  void ClearFailure() { failed_ = false; }
+
+ private:
+  struct Request {
+    SendWork work;
+    uint32_t length = 0;
+    uint64_t begin = 0;  // positions
+    uint64_t end = 0;
+    bool has_run = false;  // kLocal
+  };
+
+  bool reliable() const { return options_.transport == Transport::kRc; }
+  Psn PsnAt(uint64_t position) const;
+  uint64_t PositionsOf(const SendWork& work, uint64_t length) const;
+
+  // What goes out.
+  Request* NextToSend();
+  bool Begun(const Request& request) const;
+  bool MaySend(const Request& request) const;
+  bool WindowHasRoom(const Request& request) const;
+  uint64_t EndOfPart(const Request& request, uint64_t position) const;
+  ibv_wc_status LocalFault(const Request& request) const;
+  void RunLocal(Request& request);
+  void SendPart(Request& request, Outbox& outbox);
+  Outgoing MakeData(const Request& request);
+  Qkey QkeyOf(const SendWork& work) const;
+  Outgoing MakeRead(const Request& request) const;
+  Outgoing MakeAtomic(const Request& request) const;
+  bool WantsAck(bool last);
+  void Sent(Request& request, uint64_t up_to, Instant now);
+
+  // What comes in; `position` is that of the answer's PSN.
+  void OnAcknowledge(const Packet& packet, uint64_t position, Instant now);
+  void OnNak(NakCode code, uint64_t position, Instant now);
+  void OnRnrNak(uint8_t timer_code, uint64_t position, Instant now);
+  void OnReadResponse(const Packet& packet, uint64_t position, Instant now);
+  void OnAtomicAcknowledge(const Packet& packet, uint64_t position,
+                           Instant now);
+  bool Acknowledge(uint64_t end, Instant now);
+  bool IsNext(uint64_t position, Instant now);
+  void Advance(uint64_t position, Instant now);
+  void AnswerTaken(uint64_t position, Instant now);
+
+  // Retries and ends.
+  void AskAgain();
+  void Retry();
+  void GoBack();
+  void Retire();
+  void Complete(ibv_wc_status status);
+  void Fail(ibv_wc_status status);
+
+  const QpOptions& options_;
+  const QpAttributes& attributes_;
+  CompletionSink& completions_;
+
+  FixedRing<Request> queue_;
+  uint64_t posted_ = 0;  // positions given to works
+  uint64_t unacked_ = 0;
+  uint64_t send_at_ = 0;
+  uint64_t max_sent_ = 0;
+  size_t send_index_ = 0;  // the work in queue_ that send_at_ is in
+
+  // Since the last time it went back:
+  uint64_t awaited_ = 0;     // answers that READs in flight still bring
+  uint32_t rd_atomics_ = 0;  // READs and atomics in flight
+  uint32_t since_ack_req_ = 0;
+
+  // Since the last progress:
+  uint8_t retries_ = 0;
+  uint8_t rnr_retries_ = 0;
+  bool asked_again_ = false;
+
+  std::optional<Instant> ack_deadline_;
+  std::optional<Instant> rnr_until_;
+  bool draining_ = false;
+  bool failed_ = false;
+};
+
+}  // namespace nd::soft
+
+#endif  // ND_SOFT_RC_REQUESTER_H_

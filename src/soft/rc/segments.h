@@ -1,0 +1,33 @@
+// Local memory as work names it: a list of pieces, and a part of that list.
+#ifndef ND_SOFT_RC_SEGMENTS_H_
+#define ND_SOFT_RC_SEGMENTS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace nd::soft {
+
+// A scatter/gather element whose key has been checked.
+using Segment = std::span<std::byte>;
+using Segments = std::span<const Segment>;
+
+uint64_t TotalBytes(Segments segments);
+
+// `length` bytes of `segments` from `offset` on: what one packet carries.
+struct Slice {
+  Segments segments{};
+  uint64_t offset = 0;
+  size_t length = 0;
+};
+
+// Copies the slice's bytes to `out`, which has room for slice.length.
+void Gather(const Slice& slice, std::span<std::byte> out);
+
+// Copies `bytes` into `segments` from `offset` on. They must fit.
+void Scatter(std::span<const std::byte> bytes, Segments segments,
+             uint64_t offset);
+
+}  // namespace nd::soft
+
+#endif  // ND_SOFT_RC_SEGMENTS_H_

@@ -1,0 +1,38 @@
+// The receiving half of UC and UD queue pairs: what is wrong is dropped, and
+// the peer is told nothing (IBA vol. 1, 9.8.2 and 9.8.3).
+#ifndef ND_SOFT_RC_UNRELIABLE_H_
+#define ND_SOFT_RC_UNRELIABLE_H_
+
+#include "soft/rc/inbound.h"
+#include "soft/rc/memory.h"
+#include "soft/rc/qp_config.h"
+#include "soft/wire/packet.h"
+
+namespace nd::soft {
+
+// What the references name is the queue pair's and outlives it. One thread at a
+// time.
+class UnreliableResponder {
+ public:
+  UnreliableResponder(const QpOptions& options, const QpAttributes& attributes,
+                      const QpPorts& ports);
+
+  // On the way to RTR.
+  void Start();
+  void OnPacket(const Packet& packet);
+  void FlushReceive() { inbound_.FailReceive(IBV_WC_WR_FLUSH_ERR); }
+
+ private:
+  void OnDatagram(const Packet& packet);
+  void OnConnected(const Packet& packet);
+  void Take(const Packet& packet);
+
+  const QpOptions& options_;
+  const QpAttributes& attributes_;
+  Inbound inbound_;
+  Psn expected_;  // UC
+};
+
+}  // namespace nd::soft
+
+#endif  // ND_SOFT_RC_UNRELIABLE_H_

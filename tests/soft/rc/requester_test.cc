@@ -1,0 +1,799 @@
+// Every check of the requester, with hand-made answers. Where the kernel's
+// rdma_rxe answers otherwise than the rules say, it is put up with.
+#include "soft/rc/requester.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <list>
+#include <string>
+
+#include "soft/rc/bench.h"
+
+namespace nd::soft {
+namespace {
+
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+
+constexpr const char* kSilence = "";
+constexpr uint8_t kTimeoutCode = 8;  // 1.048576 ms
+const Duration kTimeout = AckTime(kTimeoutCode);
+constexpr uint8_t kRnrCode = 14;
+const Duration kRnrTime = RnrTime(kRnrCode);
+
+class ActionMock final : public LocalAction {
+ public:
+  ibv_wc_status Run() override {
+    ++runs;
+    return status;
+  }
+  int runs = 0;
+  ibv_wc_status status = IBV_WC_SUCCESS;
+};
+
+class RequesterTest : public testing::Test {
+ protected:
+  RequesterTest() {
+    attributes_ = {.mtu_bytes = kMtu,
+                   .destination = kThere,
+                   .send_psn = kBasePsn,
+                   .max_rd_atomic = 2,
+                   .retry_cnt = 2,
+                   .rnr_retry = 2,
+                   .ack_timeout = kTimeoutCode,
+                   .window = 8};
+  }
+
+  // Work over `bytes` of memory of its own; wr_ids count from 0.
+  SendWork Work(Operation operation, size_t bytes = 4) {
+    Buffer& buffer = buffers_.emplace_back();
+    buffer.bytes = Pattern(bytes, 1);
+    buffer.segment = buffer.bytes;
+    return {.wr_id = buffers_.size() - 1,
+            .operation = operation,
+            .signaled = true,
+            .segments = {&buffer.segment, 1},
+            .remote_address = kAddress,
+            .rkey = kKey};
+  }
+  const std::vector<std::byte>& BytesOf(uint64_t wr_id) {
+    return std::next(buffers_.begin(), static_cast<long>(wr_id))->bytes;
+  }
+
+  std::string AfterPost(const SendWork& work) {
+    requester_.Post(work);
+    return Sent();
+  }
+  std::string AfterPost(Operation operation, size_t bytes = 4) {
+    return AfterPost(Work(operation, bytes));
+  }
+  // What is sent after an answer of the peer.
+  std::string After(const Packet& packet) {
+    requester_.OnPacket(packet, now_);
+    return Sent();
+  }
+  // What is sent once so much time has passed.
+  std::string AfterWait(Duration time) {
+    now_ += time;
+    requester_.OnTimer(now_);
+    return Sent();
+  }
+  std::string Sent() {
+    requester_.Transmit(now_, outbox_);
+    return outbox_.Take();
+  }
+
+  Packet Nak(NakCode code, uint32_t psn) {
+    return Acknowledge(psn, Syndrome::Nak(code));
+  }
+  Packet SequenceNak(uint32_t psn) {
+    return Nak(NakCode::kPsnSequenceError, psn);
+  }
+  Packet RnrNak(uint32_t psn) {
+    return Acknowledge(psn, Syndrome::RnrNak(kRnrCode));
+  }
+
+  struct Buffer {
+    std::vector<std::byte> bytes;
+    Segment segment;
+  };
+
+  QpOptions options_{.number = kHere, .send_depth = 16};
+  QpAttributes attributes_;
+  std::list<Buffer> buffers_;
+  BenchCompletions completions_;
+  BenchOutbox outbox_;
+  Instant now_{};
+  Requester requester_{options_, attributes_, completions_};
+};
+
+// ---- Segmentation
+
+TEST_F(RequesterTest, MessageUpToTheMtuIsOnePacket) {
+  EXPECT_EQ(AfterPost(Operation::kSend, 0), "SEND ONLY+0 len 0 A");
+  EXPECT_EQ(AfterPost(Operation::kSend, kMtu), "SEND ONLY+1 len 256 A");
+}
+
+TEST_F(RequesterTest, LongMessageIsCutAtTheMtu) {
+  EXPECT_EQ(AfterPost(Operation::kWrite, 2 * kMtu + 1),
+            "WRITE FIRST+0 len 256; WRITE MIDDLE+1 len 256; "
+            "WRITE LAST+2 len 1 A");
+  EXPECT_EQ(outbox_.packets[0].reth,
+            (Reth{.address = kAddress, .rkey = kKey, .length = 2 * kMtu + 1}));
+  EXPECT_EQ(outbox_.payloads[2][0], BytesOf(0)[2 * kMtu]);
+}
+
+TEST_F(RequesterTest, PayloadIsGatheredAcrossSegments) {
+  std::vector<std::byte> bytes = Pattern(2 * kMtu);
+  const std::array<Segment, 3> segments = {
+      std::span(bytes).first(100), Segment(), std::span(bytes).subspan(100)};
+  SendWork work = Work(Operation::kSend);
+  work.segments = segments;
+  AfterPost(work);
+  EXPECT_TRUE(std::equal(bytes.begin(), bytes.begin() + kMtu,
+                         outbox_.payloads[0].begin()));
+  EXPECT_TRUE(std::equal(bytes.begin() + kMtu, bytes.end(),
+                         outbox_.payloads[1].begin()));
+}
+
+TEST_F(RequesterTest, ImmediateAndSolicitedAreOnTheLastPacketOnly) {
+  SendWork work = Work(Operation::kSend, kMtu + 1);
+  work.ending = Ending::kImmediate;
+  work.immediate = 0xabcd;
+  work.solicited = true;
+  AfterPost(work);
+  EXPECT_FALSE(outbox_.packets[0].bth.solicited);
+  EXPECT_TRUE(outbox_.packets[1].bth.solicited);
+  EXPECT_EQ(outbox_.packets[1].bth.opcode, Opcode::kRcSendLastImm);
+  EXPECT_EQ(outbox_.packets[1].imm_dt.value, 0xabcdu);
+}
+
+TEST_F(RequesterTest, InvalidateNamesItsKey) {
+  SendWork work = Work(Operation::kSend);
+  work.ending = Ending::kInvalidate;
+  work.invalidate = Rkey(0x77);
+  AfterPost(work);
+  EXPECT_EQ(outbox_.packets[0].bth.opcode, Opcode::kRcSendOnlyInv);
+  EXPECT_EQ(outbox_.packets[0].ieth.rkey, Rkey(0x77));
+}
+
+TEST_F(RequesterTest, ReadTakesAPsnForEveryPacketOfItsAnswer) {
+  EXPECT_EQ(AfterPost(Operation::kRead, 2 * kMtu + 1),
+            "READ request+0 from 0 len 513 A");
+  EXPECT_EQ(AfterPost(Operation::kSend), "SEND ONLY+3 len 4 A");
+}
+
+TEST_F(RequesterTest, AckIsAskedForWithinLongMessages) {
+  EXPECT_EQ(AfterPost(Operation::kSend, 6 * kMtu),
+            "SEND FIRST+0 len 256; SEND MIDDLE+1 len 256; "
+            "SEND MIDDLE+2 len 256; SEND MIDDLE+3 len 256 A; "
+            "SEND MIDDLE+4 len 256; SEND LAST+5 len 256 A");
+}
+
+TEST_F(RequesterTest, CompareSwapHasBothOperandsAndFetchAddOne) {
+  SendWork work = Work(Operation::kCompareSwap, 8);
+  work.compare = 1;
+  work.swap_or_add = 2;
+  AfterPost(work);
+  work.operation = Operation::kFetchAdd;
+  AfterPost(work);
+  EXPECT_EQ(
+      outbox_.packets[0].atomic_eth,
+      (AtomicEth{
+          .address = kAddress, .rkey = kKey, .swap_or_add = 2, .compare = 1}));
+  EXPECT_EQ(outbox_.packets[1].atomic_eth,
+            (AtomicEth{.address = kAddress, .rkey = kKey, .swap_or_add = 2}));
+}
+
+// ---- What may go
+
+TEST_F(RequesterTest, WindowBoundsWhatIsUnacknowledged) {
+  AfterPost(Operation::kSend, 9 * kMtu);
+  EXPECT_EQ(outbox_.packets.size(), 8u);
+  EXPECT_EQ(After(Acknowledge(0)), "SEND LAST+8 len 256 A");
+}
+
+TEST_F(RequesterTest, ReadCountsAgainstTheWindowByItsRequestOnly) {
+  AfterPost(Operation::kRead, 100 * kMtu);
+  EXPECT_EQ(AfterPost(Operation::kSend), "SEND ONLY+100 len 4 A");
+}
+
+TEST_F(RequesterTest, LongReadIsAskedForInPartsThatCountAsReads) {
+  attributes_.read_packets = 2;
+  EXPECT_EQ(
+      AfterPost(Operation::kRead, 5 * kMtu + 1),
+      "READ request+0 from 0 len 512 A; READ request+2 from 512 len 512 A");
+  EXPECT_EQ(After(ReadResponse(Opcode::kRcReadResponseFirst, 0, kMtu)),
+            kSilence);
+  EXPECT_EQ(After(ReadResponse(Opcode::kRcReadResponseLast, 1, kMtu)),
+            "READ request+4 from 1024 len 257 A");
+  EXPECT_EQ(completions_.Take(), "");
+}
+
+TEST_F(RequesterTest, PartOfAReadThatLosesItsTailIsAskedUpToItsEnd) {
+  attributes_.read_packets = 2;
+  AfterPost(Operation::kRead, 4 * kMtu);
+  After(ReadResponse(Opcode::kRcReadResponseFirst, 0, kMtu));
+  EXPECT_EQ(
+      After(ReadResponse(Opcode::kRcReadResponseFirst, 2, kMtu)),
+      "READ request+1 from 256 len 256 A; READ request+2 from 512 len 512 A");
+}
+
+TEST_F(RequesterTest, ReadsInFlightAreAsManyAsAgreed) {
+  AfterPost(Operation::kRead);
+  AfterPost(Operation::kRead);
+  EXPECT_EQ(AfterPost(Operation::kRead), kSilence);
+  EXPECT_EQ(After(ReadResponse(Opcode::kRcReadResponseOnly, 0, 4)),
+            "READ request+2 from 0 len 4 A");
+}
+
+TEST_F(RequesterTest, AtomicCountsAsARead) {
+  AfterPost(Operation::kRead);
+  AfterPost(Operation::kFetchAdd, 8);
+  EXPECT_EQ(AfterPost(Operation::kFetchAdd, 8), kSilence);
+  After(ReadResponse(Opcode::kRcReadResponseOnly, 0, 4));
+  EXPECT_EQ(After(AtomicResponse(1, 1)), kSilence);
+}
+
+TEST_F(RequesterTest, FencedWorkWaitsForReadsBeforeIt) {
+  AfterPost(Operation::kRead);
+  SendWork fenced = Work(Operation::kSend);
+  fenced.fence = true;
+  EXPECT_EQ(AfterPost(fenced), kSilence);
+  EXPECT_EQ(After(ReadResponse(Opcode::kRcReadResponseOnly, 0, 4)),
+            "SEND ONLY+1 len 4 A");
+}
+
+TEST_F(RequesterTest, FencedWorkDoesNotWaitForSends) {
+  AfterPost(Operation::kSend);
+  SendWork fenced = Work(Operation::kSend);
+  fenced.fence = true;
+  EXPECT_EQ(AfterPost(fenced), "SEND ONLY+1 len 4 A");
+}
+
+TEST_F(RequesterTest, FullOutboxIsWaitedFor) {
+  outbox_.limit = 1;
+  EXPECT_EQ(AfterPost(Operation::kSend, 2 * kMtu), "SEND FIRST+0 len 256");
+  outbox_.limit = 5;
+  EXPECT_EQ(Sent(), "SEND LAST+1 len 256 A");
+}
+
+TEST_F(RequesterTest, PsnsInFlightStayComparable) {
+  attributes_.mtu_bytes = 1;
+  attributes_.read_packets = 1 << 24;
+  // Two of these in flight would be more than 2^23 packets.
+  std::byte byte{};
+  SendWork read = Work(Operation::kRead);
+  const Segment huge(&byte, size_t{6} << 20);
+  read.segments = {&huge, 1};
+  AfterPost(read);
+  EXPECT_EQ(AfterPost(read), kSilence);
+}
+
+// ---- Completions
+
+TEST_F(RequesterTest, OneAckCompletesAllBeforeIt) {
+  AfterPost(Operation::kSend);
+  AfterPost(Operation::kWrite);
+  AfterPost(Operation::kSend);
+  After(Acknowledge(2));
+  EXPECT_EQ(completions_.Take(), "send 0 ok, send 1 ok, send 2 ok");
+}
+
+TEST_F(RequesterTest, AckInsideAMessageDoesNotCompleteIt) {
+  AfterPost(Operation::kSend, 2 * kMtu);
+  After(Acknowledge(0));
+  EXPECT_EQ(completions_.Take(), "");
+}
+
+TEST_F(RequesterTest, UnsignaledWorkLeavesInSilence) {
+  SendWork work = Work(Operation::kSend);
+  work.signaled = false;
+  AfterPost(work);
+  After(Acknowledge(0));
+  EXPECT_EQ(completions_.Take(), "");
+  EXPECT_EQ(requester_.queued(), 0u);
+}
+
+TEST_F(RequesterTest, UnsignaledWorkThatFailsIsTold) {
+  SendWork work = Work(Operation::kSend);
+  work.signaled = false;
+  AfterPost(work);
+  After(Nak(NakCode::kInvalidRequest, 0));
+  EXPECT_EQ(completions_.Take(), "send 0 status 9");
+}
+
+TEST_F(RequesterTest, ReadResponseAcknowledgesWhatIsBeforeIt) {
+  AfterPost(Operation::kSend);
+  AfterPost(Operation::kRead);
+  AfterPost(Operation::kSend);
+  After(ReadResponse(Opcode::kRcReadResponseOnly, 1, 4));
+  EXPECT_EQ(completions_.Take(), "send 0 ok, send 1 ok");
+}
+
+TEST_F(RequesterTest, ReadIsPutWhereItBelongs) {
+  AfterPost(Operation::kRead, kMtu + 4);
+  After(ReadResponse(Opcode::kRcReadResponseFirst, 0, kMtu));
+  EXPECT_EQ(completions_.Take(), "");
+  After(ReadResponse(Opcode::kRcReadResponseLast, 1, 4));
+  EXPECT_EQ(completions_.Take(), "send 0 ok");
+  EXPECT_EQ(BytesOf(0)[255], Pattern(kMtu)[255]);
+  EXPECT_EQ(BytesOf(0)[kMtu + 3], Pattern(4)[3]);
+}
+
+TEST_F(RequesterTest, AtomicBringsTheOriginalInHostOrder) {
+  AfterPost(Operation::kFetchAdd, 8);
+  After(AtomicResponse(0, 0x0102030405060708));
+  uint64_t original = 0;
+  std::memcpy(&original, BytesOf(0).data(), 8);
+  EXPECT_EQ(original, 0x0102030405060708u);
+  EXPECT_EQ(completions_.Take(), "send 0 ok");
+}
+
+// ---- Answers that mean nothing
+
+TEST_F(RequesterTest, GhostAndOldAcksAreIgnored) {
+  EXPECT_EQ(After(Acknowledge(0)), kSilence);
+  AfterPost(Operation::kSend);
+  EXPECT_EQ(After(Acknowledge(1)), kSilence);
+  EXPECT_EQ(After(Acknowledge(-1)), kSilence);
+  EXPECT_EQ(completions_.Take(), "");
+  After(Acknowledge(0));
+  After(Acknowledge(0));
+  EXPECT_EQ(completions_.Take(), "send 0 ok");
+}
+
+TEST_F(RequesterTest, OldNakIsIgnored) {
+  AfterPost(Operation::kSend);
+  AfterPost(Operation::kSend);
+  After(Acknowledge(0));
+  EXPECT_EQ(After(SequenceNak(0)), kSilence);
+  EXPECT_EQ(After(RnrNak(0)), kSilence);
+  EXPECT_EQ(After(Nak(NakCode::kRemoteAccessError, 0)), kSilence);
+  EXPECT_EQ(completions_.Take(), "send 0 ok");
+}
+
+TEST_F(RequesterTest, ReservedSyndromeIsIgnored) {
+  AfterPost(Operation::kSend);
+  EXPECT_EQ(After(Acknowledge(0, Syndrome(0x45))), kSilence);
+  EXPECT_EQ(completions_.Take(), "");
+}
+
+TEST_F(RequesterTest, CreditsAreNoLimit) {
+  AfterPost(Operation::kSend);
+  After(Acknowledge(0, Syndrome::Ack(0)));
+  EXPECT_EQ(completions_.Take(), "send 0 ok");
+  EXPECT_EQ(AfterPost(Operation::kSend), "SEND ONLY+1 len 4 A");
+}
+
+TEST_F(RequesterTest, DuplicateReadResponseIsNotPlacedAgain) {
+  AfterPost(Operation::kRead, 2 * kMtu);
+  After(ReadResponse(Opcode::kRcReadResponseFirst, 0, kMtu));
+  EXPECT_EQ(After(ReadResponse(Opcode::kRcReadResponseFirst, 0, kMtu)),
+            kSilence);
+  EXPECT_EQ(completions_.Take(), "");
+}
+
+// ---- NAKs
+
+TEST_F(RequesterTest, SequenceNakAcknowledgesAndGoesBack) {
+  AfterPost(Operation::kSend);
+  AfterPost(Operation::kSend);
+  AfterPost(Operation::kSend);
+  EXPECT_EQ(After(SequenceNak(1)), "SEND ONLY+1 len 4 A; SEND ONLY+2 len 4 A");
+  EXPECT_EQ(completions_.Take(), "send 0 ok");
+}
+
+TEST_F(RequesterTest, SameSequenceNakAgainIsNothingNew) {
+  AfterPost(Operation::kSend);
+  After(SequenceNak(0));
+  EXPECT_EQ(After(SequenceNak(0)), kSilence);
+}
+
+TEST_F(RequesterTest, GoesBackIntoTheMiddleOfAMessage) {
+  AfterPost(Operation::kWrite, 3 * kMtu);
+  EXPECT_EQ(After(SequenceNak(1)),
+            "WRITE MIDDLE+1 len 256; WRITE LAST+2 len 256 A");
+}
+
+TEST_F(RequesterTest, SequenceNakSpendsARetry) {
+  attributes_.retry_cnt = 0;
+  AfterPost(Operation::kSend);
+  EXPECT_EQ(After(SequenceNak(0)), kSilence);
+  EXPECT_EQ(completions_.Take(), "send 0 status 12");
+}
+
+TEST_F(RequesterTest, FatalNaksEndTheWork) {
+  const struct {
+    NakCode code;
+    const char* ends;
+  } cases[] = {
+      {NakCode::kInvalidRequest, "send 0 ok, send 1 status 9"},
+      {NakCode::kRemoteAccessError, "send 2 ok, send 3 status 10"},
+      {NakCode::kRemoteOperationalError, "send 4 ok, send 5 status 11"},
+      {NakCode::kInvalidRdRequest, "send 6 ok, send 7 status 11"}};
+  for (const auto& [code, ends] : cases) {
+    requester_.Reset();
+    AfterPost(Operation::kSend);
+    AfterPost(Operation::kSend);
+    After(Nak(code, 1));
+    EXPECT_EQ(completions_.Take(), ends);
+    EXPECT_TRUE(requester_.failed());
+  }
+}
+
+TEST_F(RequesterTest, FatalNakInsideAReadEndsTheRead) {
+  AfterPost(Operation::kRead, 3 * kMtu);
+  After(Nak(NakCode::kRemoteAccessError, 1));
+  EXPECT_EQ(completions_.Take(), "send 0 status 10");
+}
+
+TEST_F(RequesterTest, FatalNakBehindAnUnansweredReadAsksForTheReadFirst) {
+  AfterPost(Operation::kRead);
+  AfterPost(Operation::kSend);
+  EXPECT_EQ(After(Nak(NakCode::kInvalidRequest, 1)),
+            "READ request+0 from 0 len 4 A; SEND ONLY+1 len 4 A");
+  EXPECT_EQ(completions_.Take(), "");
+}
+
+// ---- RNR
+
+TEST_F(RequesterTest, RnrNakAcknowledgesWaitsAndResends) {
+  AfterPost(Operation::kSend);
+  AfterPost(Operation::kSend);
+  EXPECT_EQ(After(RnrNak(1)), kSilence);
+  EXPECT_EQ(completions_.Take(), "send 0 ok");
+  EXPECT_EQ(requester_.NextDeadline(), now_ + kRnrTime);
+  EXPECT_EQ(AfterPost(Operation::kSend), kSilence);
+  EXPECT_EQ(AfterWait(kRnrTime - microseconds(1)), kSilence);
+  EXPECT_EQ(AfterWait(microseconds(1)),
+            "SEND ONLY+1 len 4 A; SEND ONLY+2 len 4 A");
+}
+
+TEST_F(RequesterTest, RnrRetriesAreCountedAndProgressForgivesThem) {
+  AfterPost(Operation::kSend, 2 * kMtu);
+  After(RnrNak(0));
+  AfterWait(kRnrTime);
+  After(RnrNak(0));
+  AfterWait(kRnrTime);
+  After(RnrNak(1));
+  AfterWait(kRnrTime);
+  After(RnrNak(1));
+  AfterWait(kRnrTime);
+  EXPECT_EQ(completions_.Take(), "");
+  After(RnrNak(1));
+  EXPECT_EQ(completions_.Take(), "send 0 status 13");
+}
+
+TEST_F(RequesterTest, RnrRetrySevenIsForEver) {
+  attributes_.rnr_retry = kRnrRetryForever;
+  AfterPost(Operation::kSend);
+  for (int i = 0; i < 300; ++i) {
+    After(RnrNak(0));
+    AfterWait(kRnrTime);
+  }
+  EXPECT_EQ(completions_.Take(), "");
+}
+
+TEST_F(RequesterTest, SameRnrNakAgainSpendsNothing) {
+  attributes_.rnr_retry = 1;
+  AfterPost(Operation::kSend);
+  After(RnrNak(0));
+  now_ += microseconds(1);
+  After(RnrNak(0));
+  EXPECT_EQ(completions_.Take(), "");
+  EXPECT_EQ(requester_.NextDeadline(), now_ - microseconds(1) + kRnrTime);
+}
+
+TEST_F(RequesterTest, SequenceNakDuringTheRnrWaitIsNothingNew) {
+  attributes_.retry_cnt = 0;
+  AfterPost(Operation::kSend);
+  AfterPost(Operation::kSend);
+  After(RnrNak(0));
+  EXPECT_EQ(After(SequenceNak(0)), kSilence);
+  EXPECT_EQ(completions_.Take(), "");
+  EXPECT_EQ(requester_.NextDeadline(), now_ + kRnrTime);
+}
+
+TEST_F(RequesterTest, RnrWaitIsOverWithItsTimer) {
+  AfterPost(Operation::kSend);
+  After(RnrNak(0));
+  now_ += kRnrTime;
+  requester_.OnTimer(now_);
+  EXPECT_EQ(requester_.NextDeadline(), std::nullopt);
+}
+
+TEST_F(RequesterTest, ResendingEndsTheRnrWaitThoughNoTimerWasHeard) {
+  AfterPost(Operation::kSend);
+  After(RnrNak(0));
+  now_ += kRnrTime;
+  EXPECT_EQ(Sent(), "SEND ONLY+0 len 4 A");
+  EXPECT_EQ(requester_.NextDeadline(), now_ + kTimeout);
+}
+
+TEST_F(RequesterTest, ResetForgetsRetriesAndTheRnrWait) {
+  AfterPost(Operation::kSend);
+  AfterWait(kTimeout);
+  AfterWait(kTimeout);
+  After(RnrNak(0));
+  requester_.Reset();
+  EXPECT_EQ(AfterPost(Operation::kSend), "SEND ONLY+0 len 4 A");
+  AfterWait(kTimeout);
+  EXPECT_EQ(AfterWait(kTimeout), "SEND ONLY+0 len 4 A");
+  EXPECT_EQ(completions_.Take(), "");
+}
+
+TEST_F(RequesterTest, LateAckEndsTheRnrWait) {
+  AfterPost(Operation::kSend);
+  AfterPost(Operation::kSend);
+  After(RnrNak(0));
+  EXPECT_EQ(After(Acknowledge(0)), "SEND ONLY+1 len 4 A");
+  EXPECT_EQ(completions_.Take(), "send 0 ok");
+}
+
+// ---- Time
+
+TEST_F(RequesterTest, TimeoutResendsFromTheFirstUnacknowledged) {
+  AfterPost(Operation::kSend);
+  AfterPost(Operation::kSend);
+  After(Acknowledge(0));
+  EXPECT_EQ(AfterWait(kTimeout - microseconds(1)), kSilence);
+  EXPECT_EQ(AfterWait(microseconds(1)), "SEND ONLY+1 len 4 A");
+}
+
+TEST_F(RequesterTest, RetryCountIsTheNumberOfRepeats) {
+  AfterPost(Operation::kSend);
+  EXPECT_EQ(AfterWait(kTimeout), "SEND ONLY+0 len 4 A");
+  EXPECT_EQ(AfterWait(kTimeout), "SEND ONLY+0 len 4 A");
+  EXPECT_EQ(AfterWait(kTimeout), kSilence);
+  EXPECT_EQ(completions_.Take(), "send 0 status 12");
+  EXPECT_TRUE(requester_.failed());
+}
+
+TEST_F(RequesterTest, ProgressForgivesRetries) {
+  AfterPost(Operation::kSend, 2 * kMtu);
+  AfterWait(kTimeout);
+  AfterWait(kTimeout);
+  After(Acknowledge(0));
+  AfterWait(kTimeout);
+  EXPECT_EQ(AfterWait(kTimeout), "SEND LAST+1 len 256 A");
+}
+
+TEST_F(RequesterTest, ProgressWindsTheTimer) {
+  AfterPost(Operation::kSend, 2 * kMtu);
+  now_ += kTimeout / 2;
+  After(Acknowledge(0));
+  EXPECT_EQ(requester_.NextDeadline(), now_ + kTimeout);
+  After(Acknowledge(1));
+  EXPECT_EQ(requester_.NextDeadline(), std::nullopt);
+}
+
+TEST_F(RequesterTest, TimeoutZeroIsNever) {
+  attributes_.ack_timeout = 0;
+  AfterPost(Operation::kSend);
+  EXPECT_EQ(requester_.NextDeadline(), std::nullopt);
+}
+
+// ---- READs that lose something
+
+TEST_F(RequesterTest, AckBehindAnUnansweredReadAsksForItAgain) {
+  AfterPost(Operation::kRead);
+  AfterPost(Operation::kSend);
+  EXPECT_EQ(After(Acknowledge(1)),
+            "READ request+0 from 0 len 4 A; SEND ONLY+1 len 4 A");
+  EXPECT_EQ(completions_.Take(), "");
+}
+
+TEST_F(RequesterTest, AckOfAReadIsNoAnswer) {
+  AfterPost(Operation::kRead);
+  EXPECT_EQ(After(Acknowledge(0)), "READ request+0 from 0 len 4 A");
+  EXPECT_EQ(completions_.Take(), "");
+}
+
+TEST_F(RequesterTest, GapInAReadAsksForTheMissingTail) {
+  AfterPost(Operation::kRead, 3 * kMtu + 4);
+  After(ReadResponse(Opcode::kRcReadResponseFirst, 0, kMtu));
+  EXPECT_EQ(After(ReadResponse(Opcode::kRcReadResponseMiddle, 2, kMtu)),
+            "READ request+1 from 256 len 516 A");
+}
+
+TEST_F(RequesterTest, TailOfAReadComesInEitherForm) {
+  AfterPost(Operation::kRead, 3 * kMtu);
+  After(ReadResponse(Opcode::kRcReadResponseFirst, 0, kMtu));
+  AfterWait(kTimeout);
+  After(ReadResponse(Opcode::kRcReadResponseFirst, 1, kMtu));
+  After(ReadResponse(Opcode::kRcReadResponseOnly, 2, kMtu));
+  EXPECT_EQ(completions_.Take(), "send 0 ok");
+}
+
+TEST_F(RequesterTest, AnswerToALaterReadAsksForTheEarlierOne) {
+  AfterPost(Operation::kRead);
+  AfterPost(Operation::kRead);
+  EXPECT_EQ(After(ReadResponse(Opcode::kRcReadResponseOnly, 1, 4)),
+            "READ request+0 from 0 len 4 A; READ request+1 from 0 len 4 A");
+  EXPECT_EQ(completions_.Take(), "");
+}
+
+TEST_F(RequesterTest, AnswerToALaterAtomicAsksForTheEarlierOne) {
+  AfterPost(Operation::kFetchAdd, 8);
+  AfterPost(Operation::kFetchAdd, 8);
+  EXPECT_EQ(After(AtomicResponse(1, 5)),
+            "ATOMIC request+0 A; ATOMIC request+1 A");
+}
+
+TEST_F(RequesterTest, GapSpendsOneRetry) {
+  attributes_.retry_cnt = 1;
+  AfterPost(Operation::kRead, 4 * kMtu);
+  After(ReadResponse(Opcode::kRcReadResponseMiddle, 1, kMtu));
+  EXPECT_EQ(After(ReadResponse(Opcode::kRcReadResponseMiddle, 2, kMtu)),
+            kSilence);
+  EXPECT_EQ(completions_.Take(), "");
+}
+
+TEST_F(RequesterTest, LateAnswerAfterGoingBackIsTaken) {
+  outbox_.limit = 2;
+  AfterPost(Operation::kRead, 2 * kMtu);
+  AfterPost(Operation::kRead);
+  AfterWait(kTimeout);
+  outbox_.limit = 0;
+  After(ReadResponse(Opcode::kRcReadResponseFirst, 0, kMtu));
+  outbox_.limit = 9;
+  EXPECT_EQ(Sent(),
+            "READ request+1 from 256 len 256 A; READ request+2 from 0 len 4 A");
+}
+
+// ---- Answers that are wrong
+
+TEST_F(RequesterTest, ShortReadResponseIsALengthError) {
+  AfterPost(Operation::kRead, 100);
+  After(ReadResponse(Opcode::kRcReadResponseOnly, 0, 50));
+  EXPECT_EQ(completions_.Take(), "send 0 status 1");
+}
+
+TEST_F(RequesterTest, LongReadResponseIsALengthError) {
+  AfterPost(Operation::kRead, 100);
+  After(ReadResponse(Opcode::kRcReadResponseOnly, 0, 200));
+  EXPECT_EQ(completions_.Take(), "send 0 status 1");
+}
+
+TEST_F(RequesterTest, ReadThatEndsEarlyIsABadResponse) {
+  AfterPost(Operation::kRead, 2 * kMtu);
+  After(ReadResponse(Opcode::kRcReadResponseOnly, 0, kMtu));
+  EXPECT_EQ(completions_.Take(), "send 0 status 7");
+}
+
+TEST_F(RequesterTest, ReadThatDoesNotEndIsABadResponse) {
+  AfterPost(Operation::kRead, kMtu);
+  After(ReadResponse(Opcode::kRcReadResponseFirst, 0, kMtu));
+  EXPECT_EQ(completions_.Take(), "send 0 status 7");
+}
+
+TEST_F(RequesterTest, ReadResponseToASendIsABadResponse) {
+  AfterPost(Operation::kSend);
+  After(ReadResponse(Opcode::kRcReadResponseOnly, 0, 4));
+  EXPECT_EQ(completions_.Take(), "send 0 status 7");
+}
+
+TEST_F(RequesterTest, AtomicResponseToAReadIsABadResponse) {
+  AfterPost(Operation::kRead, 8);
+  After(AtomicResponse(0, 5));
+  EXPECT_EQ(completions_.Take(), "send 0 status 7");
+}
+
+// ---- Work that is wrong
+
+TEST_F(RequesterTest, FaultyWorkFailsOnceThoseBeforeItHaveCompleted) {
+  AfterPost(Operation::kSend);
+  SendWork faulty = Work(Operation::kSend);
+  faulty.fault = IBV_WC_LOC_PROT_ERR;
+  EXPECT_EQ(AfterPost(faulty), kSilence);
+  EXPECT_EQ(completions_.Take(), "");
+  After(Acknowledge(0));
+  EXPECT_EQ(completions_.Take(), "send 0 ok, send 1 status 4");
+}
+
+TEST_F(RequesterTest, AtomicOfAWrongLengthIsALengthError) {
+  AfterPost(Operation::kFetchAdd, 4);
+  EXPECT_EQ(completions_.Take(), "send 0 status 1");
+}
+
+TEST_F(RequesterTest, ReadWhereNoneIsAgreedIsAnOperationError) {
+  attributes_.max_rd_atomic = 0;
+  AfterPost(Operation::kRead);
+  EXPECT_EQ(completions_.Take(), "send 0 status 2");
+}
+
+TEST_F(RequesterTest, MessageOverTheLongestIsALengthError) {
+  std::byte byte{};
+  const Segment huge(&byte, kMaxMessageBytes + 1);
+  SendWork work = Work(Operation::kSend);
+  work.segments = {&huge, 1};
+  AfterPost(work);
+  EXPECT_EQ(completions_.Take(), "send 0 status 1");
+}
+
+// ---- Local work
+
+TEST_F(RequesterTest, LocalWorkRunsOnceAndCompletesInOrder) {
+  ActionMock action;
+  AfterPost(Operation::kSend);
+  SendWork local = Work(Operation::kLocal);
+  local.action = &action;
+  AfterPost(local);
+  EXPECT_EQ(AfterPost(Operation::kSend), "SEND ONLY+1 len 4 A");
+  AfterWait(kTimeout);
+  EXPECT_EQ(action.runs, 1);
+  EXPECT_EQ(completions_.Take(), "");
+  After(Acknowledge(1));
+  EXPECT_EQ(completions_.Take(), "send 0 ok, send 1 ok, send 2 ok");
+}
+
+TEST_F(RequesterTest, LocalWorkThatFailsStopsTheQueue) {
+  ActionMock action;
+  action.status = IBV_WC_MW_BIND_ERR;
+  AfterPost(Operation::kSend);
+  SendWork local = Work(Operation::kLocal);
+  local.action = &action;
+  AfterPost(local);
+  EXPECT_EQ(AfterPost(Operation::kSend), kSilence);
+  EXPECT_EQ(completions_.Take(), "");
+  After(Acknowledge(0));
+  EXPECT_EQ(completions_.Take(), "send 0 ok, send 1 status 6");
+}
+
+TEST_F(RequesterTest, FencedLocalWorkWaitsForReads) {
+  ActionMock action;
+  AfterPost(Operation::kRead);
+  SendWork local = Work(Operation::kLocal);
+  local.fence = true;
+  local.action = &action;
+  AfterPost(local);
+  EXPECT_EQ(action.runs, 0);
+  After(ReadResponse(Opcode::kRcReadResponseOnly, 0, 4));
+  EXPECT_EQ(completions_.Take(), "send 0 ok, send 1 ok");
+}
+
+// ---- Draining and flushing
+
+TEST_F(RequesterTest, DrainingFinishesWhatWasBegunAndBeginsNothing) {
+  outbox_.limit = 1;
+  AfterPost(Operation::kSend, 2 * kMtu);
+  AfterPost(Operation::kSend);
+  requester_.SetDraining(true);
+  outbox_.limit = 9;
+  EXPECT_EQ(Sent(), "SEND LAST+1 len 256 A");
+  EXPECT_FALSE(requester_.drained());
+  EXPECT_EQ(After(Acknowledge(1)), kSilence);
+  EXPECT_TRUE(requester_.drained());
+  requester_.SetDraining(false);
+  EXPECT_EQ(Sent(), "SEND ONLY+2 len 4 A");
+}
+
+TEST_F(RequesterTest, DrainingStillResends) {
+  AfterPost(Operation::kSend);
+  requester_.SetDraining(true);
+  EXPECT_EQ(AfterWait(kTimeout), "SEND ONLY+0 len 4 A");
+}
+
+TEST_F(RequesterTest, FlushedWorkIsNotAnsweredAnyMore) {
+  AfterPost(Operation::kSend);
+  requester_.Flush();
+  completions_.Take();
+  EXPECT_EQ(After(SequenceNak(0)), kSilence);
+  EXPECT_EQ(AfterPost(Operation::kSend), "SEND ONLY+1 len 4 A");
+}
+
+TEST_F(RequesterTest, FlushTellsAllInOrder) {
+  AfterPost(Operation::kSend);
+  SendWork silent = Work(Operation::kRead);
+  silent.signaled = false;
+  AfterPost(silent);
+  requester_.Flush();
+  EXPECT_EQ(completions_.Take(), "send 0 status 5, send 1 status 5");
+  EXPECT_EQ(requester_.NextDeadline(), std::nullopt);
+}
+
+}  // namespace
+}  // namespace nd::soft

@@ -1,0 +1,40 @@
+#include "soft/sim/network.h"
+
+#include <utility>
+
+namespace nd::soft {
+
+void Network::Send(Instant now, Datagram datagram) {
+  ++sent_;
+  if (cut_ || random_.WithProbability(options_.loss)) return;
+  if (random_.WithProbability(options_.duplicate)) Carry(now, datagram);
+  if (random_.WithProbability(options_.corrupt)) Corrupt(datagram);
+  Carry(now, std::move(datagram));
+}
+
+void Network::Carry(Instant now, Datagram datagram) {
+  Duration delay = options_.delay;
+  if (random_.WithProbability(options_.reorder)) {
+    delay += Duration(random_.Below(options_.straggle.count() + 1));
+  }
+  in_flight_.emplace(now + delay, std::move(datagram));
+}
+
+void Network::Corrupt(Datagram& datagram) {
+  const uint64_t bit = random_.Below(datagram.bytes.size() * 8);
+  // The congestion bits are not covered by the ICRC, rightly so.
+  if (bit / 8 == 4) return;
+  datagram.bytes[bit / 8] ^= std::byte{1} << (bit % 8);
+  datagram.corrupted = true;
+}
+
+std::optional<Instant> Network::NextArrival() const {
+  if (in_flight_.empty()) return std::nullopt;
+  return in_flight_.begin()->first;
+}
+
+Datagram Network::Take() {
+  return std::move(in_flight_.extract(in_flight_.begin()).mapped());
+}
+
+}  // namespace nd::soft

@@ -1,0 +1,40 @@
+// Queue pairs under every kind of weather. A failing run is repeated by its
+// seed:
+//   ND_SIM_FIRST_SEED=1234 ND_SIM_SEEDS=1 soft_sim_test
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <cstdlib>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_join.h"
+#include "soft/sim/simulation.h"
+
+namespace nd::soft {
+namespace {
+
+constexpr uint64_t kSeeds = 500;
+
+uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
+  const char* const text = std::getenv(name);
+  uint64_t value = 0;
+  if (text == nullptr || !absl::SimpleAtoi(text, &value)) return otherwise;
+  return value;
+}
+
+TEST(Simulation, EveryWorkComesToWhatItMust) {
+  const uint64_t first = FromEnvironment("ND_SIM_FIRST_SEED", 1);
+  const uint64_t seeds = FromEnvironment("ND_SIM_SEEDS", kSeeds);
+  uint64_t packets = 0;
+  for (uint64_t seed = first; seed < first + seeds; ++seed) {
+    Simulation simulation(seed);
+    const Findings findings = simulation.Run();
+    ASSERT_TRUE(findings.empty())
+        << "seed " << seed << ":\n  " << absl::StrJoin(findings, "\n  ");
+    packets += simulation.packets();
+  }
+  RecordProperty("packets", static_cast<int>(packets));
+}
+
+}  // namespace
+}  // namespace nd::soft
