@@ -8,7 +8,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "soft/cm/types.h"
+#include "soft/cm/commands.h"
+#include "soft/cm/events.h"
 
 namespace nd::soft {
 
@@ -100,8 +101,16 @@ class Connection {
  private:
   bool InTime(QpStage stage) const;
 
-  void Send(uint64_t transaction_id, CmMessage message, CmTurn& turn) const;
-  void SendRepeatedly(CmMessage message, State next, CmTurn& turn);
+  absl::Status SendReq(const CmConnectOptions& options, CmTurn& turn);
+  absl::Status SendRep(const CmAcceptOptions& options, CmTurn& turn);
+  CmQpParams OfferedParams(const CmConnectOptions& options, Psn rq_psn) const;
+  CmReq Req(const CmConnectOptions& options) const;
+  CmRep Rep(const CmAcceptOptions& options) const;
+  CmDreq Dreq(PrivateDataView private_data) const;
+
+  void Send(uint64_t transaction_id, const CmMessage& message,
+            CmTurn& turn) const;
+  void PrepareRepeats(uint64_t transaction_id, const CmMessage& message);
   // False once it has been sent often enough.
   bool SendAgain(State next, CmTurn& turn);
   void SendRej(RejectReason reason, uint8_t message, PrivateDataView data,
@@ -111,9 +120,12 @@ class Connection {
   void SendDreq(PrivateDataView private_data, CmTurn& turn);
   void SendDrep(PrivateDataView private_data, CmTurn& turn) const;
   void Emit(CmEvent event, CmTurn& turn) const;
+  void EmitRequest(const Request& request, CmTurn& turn) const;
+  void EmitResponse(const CmRep& rep, CmTurn& turn) const;
   void EmitDisconnected(CmEvent event, CmTurn& turn);
 
   void WaitLonger(const CmMra& mra, State next, CmTurn& turn);
+  void TakeReq(const Request& request, CmTurn& turn);
   void TakeRep(const CmRep& rep);
   void EnterTimewait(CmTurn& turn);
   void Close();

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "soft/cm/types.h"
+#include "soft/cm/commands.h"
 
 namespace nd::soft {
 

@@ -13,10 +13,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/random.h"
+#include "soft/cm/commands.h"
 #include "soft/cm/connection_table.h"
+#include "soft/cm/events.h"
 #include "soft/cm/listeners.h"
 #include "soft/cm/sidr.h"
-#include "soft/cm/types.h"
 
 namespace nd::soft {
 

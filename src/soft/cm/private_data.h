@@ -12,7 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "soft/cm/types.h"
+#include "soft/cm/commands.h"
 
 namespace nd::soft {
 

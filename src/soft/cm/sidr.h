@@ -11,8 +11,9 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
+#include "soft/cm/commands.h"
 #include "soft/cm/deadline_queue.h"
-#include "soft/cm/types.h"
+#include "soft/cm/events.h"
 
 namespace nd::soft {
 
