@@ -16,8 +16,8 @@ namespace nd::soft {
 // The state machine of one end. Its owner hands it the messages that carry its
 // ids and come from its peer, calls HandleTimeout once deadline() has passed,
 // and takes what it appends to turn.out. A command at the wrong time is a
-// FailedPrecondition and changes nothing; so does private data that is too
-// long, an InvalidArgument. A message at the wrong time is ignored.
+// FailedPrecondition, one with too much private data an InvalidArgument; it
+// changes nothing then. A message at the wrong time is ignored.
 //
 // One thread at a time. `device` must outlive it.
 class Connection {
@@ -87,7 +87,6 @@ class Connection {
   bool requester() const { return requester_; }
 
   CmHandle handle() const { return identity_.handle; }
-  CmHandle listener() const { return listener_; }
   CommId local_id() const { return identity_.local_id; }
   CommId remote_id() const { return remote_id_; }
   // Whether the peer's id is known, from its REQ or REP.

@@ -33,7 +33,8 @@ namespace nd::soft {
 class CmManager {
  public:
   // The comm ids that this manager gives out, so that whoever distributes MADs
-  // to several managers can tell them apart by the upper bits.
+  // to several managers can tell them apart by the upper bits. There must be
+  // more of them than max_connections.
   struct CommIdRange {
     uint32_t first = 0;
     int bits = 32;

@@ -348,8 +348,8 @@ TEST_F(ConnectionTest, BothDisconnectAtOnce) {
   SayToServer(dreq);
   EXPECT_EQ(client.TakeEvent().type, CmEventType::kDisconnected);
   EXPECT_EQ(server.TakeEvent().type, CmEventType::kDisconnected);
-  Deliver(client, server);
-  Deliver(server, client);
+  SayToServer(client.Take<CmDrep>());
+  SayToClient(server.Take<CmDrep>());
   EXPECT_TRUE(client.Silent());
   EXPECT_TRUE(server.Silent());
   EXPECT_EQ(WaitForTimer(client), milliseconds(2048));

@@ -3,6 +3,8 @@
 // moment. Time and chance are simulated: a seed repeats a run.
 //
 //   ND_CM_SEED=17 soft_cm_test --gtest_filter='CmSimulation.*'
+//
+// and ND_CM_SEEDS=10000 takes more of them.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -26,7 +28,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr int kSeeds = 500;
+constexpr uint64_t kSeeds = 500;
 constexpr uint16_t kPort = 7471;
 constexpr Gid kIp[] = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1},
                        {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 2}};
@@ -475,12 +477,15 @@ class Simulation {
   Number last_number_ = 0;
 };
 
+uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
+  const char* const value = std::getenv(name);
+  return value == nullptr ? otherwise : std::stoull(value);
+}
+
 TEST(CmSimulation, BothSidesAgreeAndNothingIsLeft) {
-  uint64_t first = 1;
-  uint64_t last = kSeeds;
-  if (const char* const seed = std::getenv("ND_CM_SEED")) {
-    first = last = std::stoull(seed);
-  }
+  const uint64_t one = FromEnvironment("ND_CM_SEED", 0);
+  const uint64_t first = one == 0 ? 1 : one;
+  const uint64_t last = one == 0 ? FromEnvironment("ND_CM_SEEDS", kSeeds) : one;
   for (uint64_t seed = first; seed <= last; ++seed) {
     Simulation(seed).Run();
     ASSERT_FALSE(HasFailure()) << "replay with ND_CM_SEED=" << seed;
