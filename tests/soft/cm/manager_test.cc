@@ -208,6 +208,16 @@ TEST_F(ManagerTest, RemoteQpMayConnectAgainAfterTheEnd) {
   EXPECT_EQ(server.TakeEvent().type, CmEventType::kConnectRequest);
 }
 
+TEST_F(ManagerTest, RemoteQpMayConnectAgainWhileItsOldEndIsBeingDestroyed) {
+  ReachEstablished();
+  ASSERT_TRUE(server.cm.Destroy(acceptor, now, server.out).ok());
+  server.Take<CmDreq>();
+  CmReq other = AnotherReq(1);
+  other.qpn = kClientQpn;
+  SayToServer(other);
+  EXPECT_EQ(server.TakeEvent().type, CmEventType::kConnectRequest);
+}
+
 TEST_F(ManagerTest, ReplyOfAQpThatIsConnectedIsStale) {
   ReachEstablished();
   CmConnectOptions options = ConnectOptions();
@@ -266,6 +276,13 @@ TEST_F(ManagerTest, NobodySpeaksForAnotherAddress) {
   SayToClient(rep, kStranger);
   EXPECT_TRUE(server.Silent());
   EXPECT_TRUE(client.Silent());
+}
+
+TEST_F(ManagerTest, NobodyAsksForAnotherAddress) {
+  Listen();
+  ReachReqSent();
+  SayToServer(req, Ipv4(66));
+  EXPECT_EQ(server.Take<CmRej>().reason, RejectReason::kConsumer);
 }
 
 TEST_F(ManagerTest, NobodyElseGivesARequestUp) {
