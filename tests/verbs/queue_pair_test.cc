@@ -234,8 +234,10 @@ INSTANTIATE_TEST_SUITE_P(
                    1,
                    8},
         BadRequest{"no memory window", {.opcode = IBV_WR_BIND_MW}, 0, 0},
-        BadRequest{
-            "not an opcode that a QueuePair posts", {.opcode = IBV_WR_TSO}, 0, 0}));
+        BadRequest{"not an opcode that a QueuePair posts",
+                   {.opcode = IBV_WR_TSO},
+                   0,
+                   0}));
 
 TEST_F(QueuePairTest, DrainEndsWhenItsMarkerAndEveryReceiveAreFlushed) {
   Make({.max_send_wr = 2, .max_recv_wr = 1, .max_unsignaled = 9});

@@ -1,0 +1,57 @@
+#include "soft/cm/address.h"
+
+#include <algorithm>
+#include <array>
+
+namespace nd::soft {
+namespace {
+
+constexpr std::array<uint8_t, 12> kMappedPrefix = {0, 0, 0, 0, 0,    0,
+                                                   0, 0, 0, 0, 0xff, 0xff};
+constexpr uint32_t kFlowLabelMask = 0xfffff;
+
+Gid Mapped(Gid ip) {
+  std::ranges::copy(kMappedPrefix, ip.begin());
+  return ip;
+}
+
+// IPv4 stands alone in its last four bytes (A11.4).
+Gid HeaderAddress(Gid ip) {
+  if (IsIpv4(ip)) std::ranges::fill_n(ip.begin(), kMappedPrefix.size(), 0);
+  return ip;
+}
+
+}  // namespace
+
+bool IsIpv4(const Gid& ip) {
+  return std::equal(kMappedPrefix.begin(), kMappedPrefix.end(), ip.begin());
+}
+
+bool IsWildcard(const Gid& ip) { return HeaderAddress(ip) == Gid{}; }
+
+RdmaCmHeader MakeHeader(const CmEndpoints& endpoints) {
+  return {.ip_version = IsIpv4(endpoints.local.ip) ? uint8_t{4} : uint8_t{6},
+          .source_port = endpoints.local.port,
+          .source = HeaderAddress(endpoints.local.ip),
+          .destination = HeaderAddress(endpoints.remote.ip)};
+}
+
+std::optional<CmEndpoints> ReadHeader(const RdmaCmHeader& header,
+                                      uint64_t service_id) {
+  if (header.version != 0) return std::nullopt;
+  CmEndpoints endpoints{
+      .local = {.ip = header.source, .port = header.source_port},
+      .remote = {.ip = header.destination,
+                 .port = static_cast<uint16_t>(service_id)}};
+  if (header.ip_version == 6) return endpoints;
+  if (header.ip_version != 4) return std::nullopt;
+  endpoints.local.ip = Mapped(header.source);
+  endpoints.remote.ip = Mapped(header.destination);
+  return endpoints;
+}
+
+uint32_t FlowLabel(const CmEndpoints& endpoints) {
+  return (endpoints.local.port * 31u + endpoints.remote.port) & kFlowLabelMask;
+}
+
+}  // namespace nd::soft
