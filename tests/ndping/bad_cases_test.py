@@ -127,23 +127,6 @@ class BadCases(scenario.ScenarioTest):
             self.assertIn(LOCAL, server.log())
             self.assert_passes("lat", *TO, "--iterations", "10")
 
-    def test_host_that_falls_silent_is_noticed(self):
-        """Nothing of it comes any more, no RST either: its power has gone."""
-        with scenario.server("--address", PEER):
-            client = scenario.start("lat", *TO, "--duration", "60s")
-            scenario.wait_until(lambda: scenario.resources()["qp"] >= 2,
-                                "the test to run")
-            subprocess.run([scenario.NETEM, "100%"], check=True)
-            try:
-                _, errors = client.communicate(timeout=30)
-                self.assertEqual(client.returncode, 1, errors)
-                self.assertIn(PEER, errors)
-                scenario.wait_until(lambda: scenario.resources()["qp"] == 0,
-                                    "the server to free the test", 30)
-            finally:
-                subprocess.run([scenario.NETEM, "off"], check=True)
-            self.assert_passes("lat", *TO, "--iterations", "10")
-
     def test_interrupt_ends_a_test_cleanly_on_both_sides(self):
         with scenario.server("--address", PEER) as server:
             client = scenario.start("bw", *TO, "--duration", "60s", "--verify")
@@ -186,6 +169,25 @@ class DeviceRemoval(scenario.ScenarioTest):
             self.assertIn("device rxe0", errors)
             self.assertIn("RDMA_CM_EVENT_DEVICE_REMOVAL", errors)
             self.assertIsNone(server.process.poll())
+
+
+class SilentHost(scenario.ScenarioTest):
+    def test_host_that_falls_silent_is_noticed(self):
+        """Nothing of it comes any more, no RST either: its power has gone."""
+        with scenario.server("--address", PEER):
+            client = scenario.start("lat", *TO, "--duration", "60s")
+            scenario.wait_until(lambda: scenario.resources()["qp"] >= 2,
+                                "the test to run")
+            subprocess.run([scenario.NETEM, "100%"], check=True)
+            try:
+                _, errors = client.communicate(timeout=30)
+                self.assertEqual(client.returncode, 1, errors)
+                self.assertIn(PEER, errors)
+                scenario.wait_until(lambda: scenario.resources()["qp"] == 0,
+                                    "the server to free the test", 30)
+            finally:
+                subprocess.run([scenario.NETEM, "off"], check=True)
+            self.assert_passes("lat", *TO, "--iterations", "10")
 
 
 if __name__ == "__main__":
