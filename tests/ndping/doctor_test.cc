@@ -16,17 +16,16 @@ using ::testing::Each;
 using ::testing::Field;
 using ::testing::HasSubstr;
 
-auto Says(Verdict verdict, const std::string& name, const std::string& found,
+auto Says(Grade grade, const std::string& name, const std::string& found,
           const std::string& fix) {
-  return Contains(AllOf(Field(&Check::verdict, verdict),
-                        Field(&Check::name, name),
+  return Contains(AllOf(Field(&Check::grade, grade), Field(&Check::name, name),
                         Field(&Check::found, HasSubstr(found)),
                         Field(&Check::fix, HasSubstr(fix))));
 }
 
 TEST(Doctor, FindsNothingOnAHealthyHost) {
   const auto checks = Diagnose(HealthyHost());
-  EXPECT_THAT(checks, Each(Field(&Check::verdict, Verdict::kOk)))
+  EXPECT_THAT(checks, Each(Field(&Check::grade, Grade::kOk)))
       << FormatChecks(checks);
   EXPECT_THAT(checks, Each(Field(&Check::fix, "")));
   EXPECT_FALSE(AnyFailed(checks));
@@ -40,13 +39,13 @@ TEST(Doctor, SaysHowToGetSoftRoceOnAHostWithoutRdma) {
   facts.interfaces[1].name = "eth7";
   const auto checks = Diagnose(facts);
   EXPECT_TRUE(AnyFailed(checks));
-  EXPECT_THAT(checks, Says(Verdict::kFail, "kernel modules", "ib_uverbs",
+  EXPECT_THAT(checks, Says(Grade::kFail, "kernel modules", "ib_uverbs",
                            "modprobe -a ib_core ib_uverbs rdma_cm rdma_ucm"));
   EXPECT_THAT(checks,
-              Says(Verdict::kFail, "RDMA devices", "none",
+              Says(Grade::kFail, "RDMA devices", "none",
                    "modprobe rdma_rxe; rdma link add rxe0 type rxe netdev "
                    "eth7"));
-  EXPECT_THAT(checks, Says(Verdict::kFail, "/dev/infiniband/rdma_cm",
+  EXPECT_THAT(checks, Says(Grade::kFail, "/dev/infiniband/rdma_cm",
                            "No such file", "modprobe rdma_ucm"));
 }
 
@@ -54,35 +53,35 @@ TEST(Doctor, TellsWhoseRefusalANodeIs) {
   DoctorFacts facts = HealthyHost();
   facts.nodes[1].open_errno = EACCES;
   EXPECT_THAT(Diagnose(facts),
-              Says(Verdict::kFail, "/dev/infiniband/uverbs0",
-                   "Permission denied", "chmod 0666 /dev/infiniband/uverbs0"));
+              Says(Grade::kFail, "/dev/infiniband/uverbs0", "Permission denied",
+                   "chmod 0666 /dev/infiniband/uverbs0"));
   facts.is_root = true;
-  EXPECT_THAT(Diagnose(facts), Says(Verdict::kFail, "/dev/infiniband/uverbs0",
+  EXPECT_THAT(Diagnose(facts), Says(Grade::kFail, "/dev/infiniband/uverbs0",
                                     "Permission denied", "container"));
   facts.nodes.pop_back();
-  EXPECT_THAT(Diagnose(facts), Says(Verdict::kFail, "/dev/infiniband/uverbs*",
+  EXPECT_THAT(Diagnose(facts), Says(Grade::kFail, "/dev/infiniband/uverbs*",
                                     "none", "modprobe ib_uverbs"));
 }
 
 TEST(Doctor, SaysWhatAnInactivePortNeeds) {
   DoctorFacts facts = HealthyHost();
   facts.devices[0].ports[0].attr.state = IBV_PORT_DOWN;
-  EXPECT_THAT(Diagnose(facts), Says(Verdict::kFail, "rxe0 port 1", "PORT_DOWN",
+  EXPECT_THAT(Diagnose(facts), Says(Grade::kFail, "rxe0 port 1", "PORT_DOWN",
                                     "ip link set dev veth0 up"));
   facts.devices[0].ports[0].attr.link_layer = IBV_LINK_LAYER_INFINIBAND;
   EXPECT_THAT(Diagnose(facts),
-              Says(Verdict::kFail, "rxe0 port 1", "PORT_DOWN", "opensm"));
+              Says(Grade::kFail, "rxe0 port 1", "PORT_DOWN", "opensm"));
 }
 
 TEST(Doctor, WantsARoceV2AddressOfThePort) {
   DoctorFacts facts = HealthyHost();
   auto& gids = facts.devices[0].ports[0].gids;
   gids[0].type = IBV_GID_TYPE_ROCE_V1;
-  EXPECT_THAT(Diagnose(facts), Says(Verdict::kFail, "rxe0 port 1 addresses",
+  EXPECT_THAT(Diagnose(facts), Says(Grade::kFail, "rxe0 port 1 addresses",
                                     "no RoCE v2", "ip addr add"));
   gids[0].type = IBV_GID_TYPE_ROCE_V2;
   gids[0].gid = {0xfe, 0x80};
-  EXPECT_THAT(Diagnose(facts), Says(Verdict::kWarn, "rxe0 port 1 addresses",
+  EXPECT_THAT(Diagnose(facts), Says(Grade::kWarn, "rxe0 port 1 addresses",
                                     "link-local", "ip addr add"));
 }
 
@@ -90,13 +89,13 @@ TEST(Doctor, ComparesThePathMtuWithTheInterfaces) {
   DoctorFacts facts = HealthyHost();
   facts.interfaces[1].mtu = 1500;
   EXPECT_THAT(Diagnose(facts),
-              Says(Verdict::kFail, "rxe0 port 1 MTU", "path MTU 4096",
+              Says(Grade::kFail, "rxe0 port 1 MTU", "path MTU 4096",
                    "ip link set dev veth0 mtu 4192"));
   facts.devices[0].ports[0].attr.active_mtu = IBV_MTU_1024;
   EXPECT_THAT(Diagnose(facts),
-              Says(Verdict::kOk, "rxe0 port 1 MTU", "path MTU 1024", ""));
+              Says(Grade::kOk, "rxe0 port 1 MTU", "path MTU 1024", ""));
   facts.interfaces[1].mtu = 9000;
-  EXPECT_THAT(Diagnose(facts), Says(Verdict::kWarn, "rxe0 port 1 MTU",
+  EXPECT_THAT(Diagnose(facts), Says(Grade::kWarn, "rxe0 port 1 MTU",
                                     "it would hold 4096", "veth0 down"));
 }
 
@@ -104,25 +103,25 @@ TEST(Doctor, KnowsWhatALockedMemoryLimitAllows) {
   DoctorFacts facts = HealthyHost();
   facts.memlock = 64 * 1024;
   EXPECT_THAT(Diagnose(facts),
-              Says(Verdict::kFail, "locked memory", "64K", "ulimit -l"));
+              Says(Grade::kFail, "locked memory", "64K", "ulimit -l"));
   facts.memlock = 8 << 20;
   EXPECT_THAT(Diagnose(facts),
-              Says(Verdict::kWarn, "locked memory", "8M", "ulimit -l"));
+              Says(Grade::kWarn, "locked memory", "8M", "ulimit -l"));
   facts.ipc_lock = true;
   EXPECT_THAT(Diagnose(facts),
-              Says(Verdict::kOk, "locked memory", "CAP_IPC_LOCK", ""));
+              Says(Grade::kOk, "locked memory", "CAP_IPC_LOCK", ""));
 }
 
 TEST(Doctor, FindsTheGidOfALocalAddress) {
   DoctorFacts facts = HealthyHost();
   facts.from = "10.98.0.1";
-  EXPECT_THAT(Diagnose(facts), Says(Verdict::kOk, "local address 10.98.0.1",
+  EXPECT_THAT(Diagnose(facts), Says(Grade::kOk, "local address 10.98.0.1",
                                     "GID 1 (RoCE v2) of rxe0 port 1", ""));
   facts.from = "127.0.0.1";
-  EXPECT_THAT(Diagnose(facts), Says(Verdict::kFail, "local address 127.0.0.1",
+  EXPECT_THAT(Diagnose(facts), Says(Grade::kFail, "local address 127.0.0.1",
                                     "belongs to lo", "loopback"));
   facts.from = "10.1.1.1";
-  EXPECT_THAT(Diagnose(facts), Says(Verdict::kFail, "local address 10.1.1.1",
+  EXPECT_THAT(Diagnose(facts), Says(Grade::kFail, "local address 10.1.1.1",
                                     "no network interface", "ndping devices"));
 }
 
@@ -133,23 +132,23 @@ TEST(Doctor, ReportsTheRouteToAPeer) {
                           .address = "10.98.0.2",
                           .device = "rxe0",
                           .local = "10.98.0.1"};
-  EXPECT_THAT(Diagnose(facts), Says(Verdict::kOk, "route to node2",
+  EXPECT_THAT(Diagnose(facts), Says(Grade::kOk, "route to node2",
                                     "10.98.0.2 by rxe0, from 10.98.0.1", ""));
   facts.route->status = absl::UnavailableError("no route to that host");
   EXPECT_THAT(Diagnose(facts),
-              Says(Verdict::kFail, "route to node2", "no route to that host",
+              Says(Grade::kFail, "route to node2", "no route to that host",
                    "ip route get 10.98.0.2"));
   facts.devices.clear();
   EXPECT_THAT(Diagnose(facts),
-              Says(Verdict::kFail, "route to node2", "no route to that host",
+              Says(Grade::kFail, "route to node2", "no route to that host",
                    "needs an RDMA device"));
 }
 
 TEST(Doctor, PrintsAFixBelowItsFinding) {
   const std::vector<Check> checks = {
-      {"a", Verdict::kOk, "well", ""},
-      {"b", Verdict::kWarn, "so so", "mend it"},
-      {"c", Verdict::kFail, "broken", "replace it"}};
+      {"a", Grade::kOk, "well", ""},
+      {"b", Grade::kWarn, "so so", "mend it"},
+      {"c", Grade::kFail, "broken", "replace it"}};
   EXPECT_EQ(FormatChecks(checks),
             "[ok  ] a: well\n"
             "[warn] b: so so\n"

@@ -27,13 +27,13 @@ constexpr uint64_t kLeastMemlock = uint64_t{256} << 10;
 constexpr uint64_t kGoodMemlock = uint64_t{64} << 20;
 
 Check Ok(std::string name, std::string found) {
-  return {std::move(name), Verdict::kOk, std::move(found), ""};
+  return {std::move(name), Grade::kOk, std::move(found), ""};
 }
 Check Warn(std::string name, std::string found, std::string fix) {
-  return {std::move(name), Verdict::kWarn, std::move(found), std::move(fix)};
+  return {std::move(name), Grade::kWarn, std::move(found), std::move(fix)};
 }
 Check Fail(std::string name, std::string found, std::string fix) {
-  return {std::move(name), Verdict::kFail, std::move(found), std::move(fix)};
+  return {std::move(name), Grade::kFail, std::move(found), std::move(fix)};
 }
 
 const NetInterface* FindInterface(const DoctorFacts& facts,
@@ -348,13 +348,13 @@ Check JudgeRoute(const DoctorFacts& facts) {
 
 }  // namespace
 
-absl::string_view ToString(Verdict verdict) {
-  switch (verdict) {
-    case Verdict::kOk:
+absl::string_view ToString(Grade grade) {
+  switch (grade) {
+    case Grade::kOk:
       return "ok";
-    case Verdict::kWarn:
+    case Grade::kWarn:
       return "warn";
-    case Verdict::kFail:
+    case Grade::kFail:
       return "fail";
   }
   return "unknown";
@@ -373,18 +373,17 @@ std::vector<Check> Diagnose(const DoctorFacts& facts) {
 }
 
 bool AnyFailed(const std::vector<Check>& checks) {
-  return std::ranges::any_of(checks, [](const Check& check) {
-    return check.verdict == Verdict::kFail;
-  });
+  return std::ranges::any_of(
+      checks, [](const Check& check) { return check.grade == Grade::kFail; });
 }
 
 std::string FormatChecks(const std::vector<Check>& checks) {
   std::string text;
   int warned = 0, failed = 0;
   for (const Check& check : checks) {
-    warned += check.verdict == Verdict::kWarn;
-    failed += check.verdict == Verdict::kFail;
-    absl::StrAppendFormat(&text, "[%-4s] %s: %s\n", ToString(check.verdict),
+    warned += check.grade == Grade::kWarn;
+    failed += check.grade == Grade::kFail;
+    absl::StrAppendFormat(&text, "[%-4s] %s: %s\n", ToString(check.grade),
                           check.name, check.found);
     if (!check.fix.empty()) {
       absl::StrAppend(&text, "       fix: ", check.fix, "\n");
@@ -399,7 +398,7 @@ nlohmann::ordered_json ToJson(const std::vector<Check>& checks) {
   auto array = nlohmann::ordered_json::array();
   for (const Check& check : checks) {
     array.push_back({{"check", check.name},
-                     {"verdict", std::string(ToString(check.verdict))},
+                     {"verdict", std::string(ToString(check.grade))},
                      {"found", check.found},
                      {"fix", check.fix}});
   }

@@ -66,12 +66,12 @@ struct DoctorFacts {
 DoctorFacts GatherFacts(const DoctorOptions& options,
                         const Cancellation* cancel);
 
-enum class Verdict { kOk, kWarn, kFail };
-absl::string_view ToString(Verdict verdict);  // "ok", "warn", "fail"
+enum class Grade { kOk, kWarn, kFail };
+absl::string_view ToString(Grade grade);  // "ok", "warn", "fail"
 
 struct Check {
   std::string name;  // "device rxe0 port 1"
-  Verdict verdict = Verdict::kOk;
+  Grade grade = Grade::kOk;
   std::string found;
   std::string fix;  // empty when there is nothing to do
 };
