@@ -428,7 +428,15 @@ absl::Status QueuePair::Post(std::span<const SendRequest> requests) {
                      send_room(), " more requests, not ", requests.size()));
   }
   if (requests.empty()) return absl::OkStatus();
-  return qp_ex_ != nullptr ? PostByWrApi(requests) : PostByList(requests);
+  const uint32_t old_head = send_head_, old_unsignaled = unsignaled_;
+  uint32_t posted = 0;
+  const absl::Status status =
+      qp_ex_ != nullptr ? PostByWrApi(requests) : PostByList(requests, &posted);
+  if (!status.ok()) [[unlikely]] {
+    send_head_ = old_head + posted;
+    if (posted == 0) unsignaled_ = old_unsignaled;
+  }
+  return status;
 }
 
 uint64_t QueuePair::Record(const SendRequest& request, uint32_t length,
@@ -449,14 +457,11 @@ uint64_t QueuePair::Record(const SendRequest& request, uint32_t length,
 }
 
 absl::Status QueuePair::PostByWrApi(std::span<const SendRequest> requests) {
-  const uint32_t old_head = send_head_, old_unsignaled = unsignaled_;
   ibv_wr_start(qp_ex_);
   for (const SendRequest& request : requests) {
     const uint64_t length = TotalLength(request.sges);
     if (const char* fault = Fault(request, length)) [[unlikely]] {
       ibv_wr_abort(qp_ex_);
-      send_head_ = old_head;
-      unsignaled_ = old_unsignaled;
       return Refuse(request, length, fault);
     }
     unsigned flags = 0;
@@ -477,8 +482,6 @@ absl::Status QueuePair::PostByWrApi(std::span<const SendRequest> requests) {
   }
   const int error = ibv_wr_complete(qp_ex_);
   if (error == 0) return absl::OkStatus();
-  send_head_ = old_head;
-  unsignaled_ = old_unsignaled;
   return DeviceRefused(error, 0, requests.size());
 }
 
@@ -499,15 +502,13 @@ void QueuePair::SetInlineData(std::span<const ibv_sge> sges) {
   ibv_wr_set_inline_data(qp_ex_, gathered_.data(), length);
 }
 
-absl::Status QueuePair::PostByList(std::span<const SendRequest> requests) {
-  const uint32_t old_head = send_head_, old_unsignaled = unsignaled_;
+absl::Status QueuePair::PostByList(std::span<const SendRequest> requests,
+                                   uint32_t* posted) {
   wrs_.assign(requests.size(), ibv_send_wr{});
   for (size_t i = 0; i < requests.size(); ++i) {
     const SendRequest& request = requests[i];
     const uint64_t length = TotalLength(request.sges);
     if (const char* fault = Fault(request, length)) [[unlikely]] {
-      send_head_ = old_head;
-      unsignaled_ = old_unsignaled;
       return Refuse(request, length, fault);
     }
     ibv_send_wr& wr = wrs_[i];
@@ -520,10 +521,8 @@ absl::Status QueuePair::PostByList(std::span<const SendRequest> requests) {
   ibv_send_wr* bad = nullptr;
   const int error = ibv_post_send(qp_, wrs_.data(), &bad);
   if (error == 0) return absl::OkStatus();
-  const size_t posted = static_cast<size_t>(bad - wrs_.data());
-  send_head_ = old_head + static_cast<uint32_t>(posted);
-  if (posted == 0) unsignaled_ = old_unsignaled;
-  return DeviceRefused(error, posted, requests.size());
+  *posted = static_cast<uint32_t>(bad - wrs_.data());
+  return DeviceRefused(error, *posted, requests.size());
 }
 
 absl::Status QueuePair::PostReceive(uint64_t wr_id,

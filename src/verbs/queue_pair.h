@@ -199,8 +199,11 @@ class QueuePair {
   absl::Status DeviceRefused(int error, size_t posted, size_t wanted) const;
   uint64_t Record(const SendRequest& request, uint32_t length, unsigned* flags);
   void SetInlineData(std::span<const ibv_sge> sges);
+  // Record the requests and hand them to the device. Where that fails, Post
+  // takes back the records of those that were not `posted`.
   absl::Status PostByWrApi(std::span<const SendRequest> requests);
-  absl::Status PostByList(std::span<const SendRequest> requests);
+  absl::Status PostByList(std::span<const SendRequest> requests,
+                          uint32_t* posted);
   absl::Status PostMarker();
   bool CompleteSend(uint32_t place, Completion& out);
   bool CompleteReceive(uint32_t place, Completion& out);

@@ -15,32 +15,16 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
+#include "base/until_true.h"
 #include "base/wait.h"
 #include "ndping/harness/reception.h"
 
 namespace nd::ndping {
 
-// Far more than any of these tests takes.
-inline constexpr Duration kLongTime = std::chrono::seconds(30);
-
 // Returns when the test has ended elsewhere, as a data loop does.
 inline absl::Status UntilCancelled(const Cancellation* cancel) {
   WaitReadable(cancel->fd(), Deadline::After(kLongTime), nullptr).IgnoreError();
   return absl::CancelledError("");
-}
-
-// Looks at `ready` every millisecond, as a data loop looks at PhaseControl.
-inline absl::Status UntilTrue(const std::function<bool()>& ready,
-                              const Cancellation* cancel) {
-  const Deadline deadline = Deadline::After(kLongTime);
-  while (!ready()) {
-    if (cancel != nullptr && cancel->cancelled()) {
-      return absl::CancelledError("");
-    }
-    if (deadline.Passed()) return absl::DeadlineExceededError("test");
-    absl::SleepFor(absl::Milliseconds(1));
-  }
-  return absl::OkStatus();
 }
 
 // What the TestSide of one end does. The defaults make a test of three messages

@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "base/mutex.h"
+#include "base/until_true.h"
 #include "base/wait.h"
 #include "control/connection_broker.h"
 #include "ndping/engine/plan.h"
@@ -205,11 +206,8 @@ class TestSideTest : public verbs::RdmaTest {
 
   // Until the client has seen messages of the measured part.
   void AwaitMessages(const Control& client) const {
-    const Deadline deadline = Deadline::After(seconds(60));
-    while (client.messages <= spec_.warmup() && !deadline.Passed()) {
-      std::this_thread::sleep_for(milliseconds(1));
-    }
-    EXPECT_GT(client.messages, spec_.warmup());
+    EXPECT_TRUE(
+        UntilTrue([&] { return client.messages > spec_.warmup(); }).ok());
   }
 
   Outcome Run(uint32_t index) {
@@ -545,9 +543,7 @@ TEST_F(TestSideTest, PeerThatVanishesMidTestIsNoticed) {
     std::thread runner(
         [&] { ran = client_->Run(0, control, nullptr).status(); });
     std::thread killer([&] {
-      while (!control.running()) {
-        std::this_thread::sleep_for(milliseconds(1));
-      }
+      EXPECT_TRUE(UntilTrue([&] { return control.running(); }).ok());
       server_.reset();
     });
     const Instant start = Clock::Monotonic().Now();

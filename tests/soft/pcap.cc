@@ -25,10 +25,9 @@ std::vector<char> ReadFile(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-void ReadMapped(ByteReader& reader, std::array<uint8_t, 16>& gid) {
-  gid = {};
-  gid[10] = gid[11] = 0xff;
-  reader.ReadBytes(std::span<uint8_t>(gid).subspan(12));
+void ReadMapped(ByteReader& reader, Gid& gid) {
+  reader.ReadBytes(std::span<uint8_t>(gid).subspan(kMappedPrefix.size()));
+  gid = Mapped(gid);
 }
 
 // The IP header; false for what is not UDP over it.

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/until_true.h"
 
 namespace {
 
@@ -57,7 +58,7 @@ class SilentNameServer : public ::testing::Test {
   SilentNameServer() { name_server_is_silent = true; }
   ~SilentNameServer() override {
     name_server_is_silent = false;
-    while (silent_lookups > 0) std::this_thread::sleep_for(milliseconds(1));
+    EXPECT_TRUE(UntilTrue([] { return silent_lookups == 0; }).ok());
   }
 };
 
@@ -164,7 +165,7 @@ TEST_F(SilentNameServer, DoesNotHoldACancellationUp) {
   auto cancel = Cancellation::Create();
   ASSERT_TRUE(cancel.ok());
   std::jthread canceller([&cancel] {
-    while (silent_lookups == 0) std::this_thread::sleep_for(milliseconds(1));
+    EXPECT_TRUE(UntilTrue([] { return silent_lookups > 0; }).ok());
     cancel->Cancel();
   });
   const auto found =
@@ -183,7 +184,7 @@ TEST_F(SilentNameServer, LookupsThatItHoldsAreBounded) {
 
 TEST_F(SilentNameServer, IsUnavailableOnceTheResolverGaveUp) {
   std::jthread resolver([] {
-    while (silent_lookups == 0) std::this_thread::sleep_for(milliseconds(1));
+    EXPECT_TRUE(UntilTrue([] { return silent_lookups > 0; }).ok());
     name_server_is_silent = false;
   });
   const auto found =

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/until_true.h"
 #include "verbs/completion.h"
 #include "verbs/listener.h"
 #include "verbs/memory.h"
@@ -413,8 +414,8 @@ TEST_F(CmRefusal, BurstBeyondTheBacklogIsToldThatTheServerIsBusy) {
       return ids[i]->Connect(*side.qp, {}, nullptr, Soon(), nullptr).status();
     }));
   }
-  while (connecting < kClients) std::this_thread::sleep_for(milliseconds(10));
-  std::this_thread::sleep_for(milliseconds(300));
+  EXPECT_TRUE(UntilTrue([&] { return connecting == kClients; }).ok());
+  std::this_thread::sleep_for(milliseconds(300));  // the REQs are under way
 
   int accepted = 0;
   for (;;) {

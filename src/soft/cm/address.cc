@@ -1,19 +1,11 @@
 #include "soft/cm/address.h"
 
 #include <algorithm>
-#include <array>
 
 namespace nd::soft {
 namespace {
 
-constexpr std::array<uint8_t, 12> kMappedPrefix = {0, 0, 0, 0, 0,    0,
-                                                   0, 0, 0, 0, 0xff, 0xff};
 constexpr uint32_t kFlowLabelMask = 0xfffff;
-
-Gid Mapped(Gid ip) {
-  std::ranges::copy(kMappedPrefix, ip.begin());
-  return ip;
-}
 
 // IPv4 stands alone in its last four bytes (A11.4).
 Gid HeaderAddress(Gid ip) {
@@ -22,10 +14,6 @@ Gid HeaderAddress(Gid ip) {
 }
 
 }  // namespace
-
-bool IsIpv4(const Gid& ip) {
-  return std::equal(kMappedPrefix.begin(), kMappedPrefix.end(), ip.begin());
-}
 
 bool IsWildcard(const Gid& ip) { return HeaderAddress(ip) == Gid{}; }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "soft/wire/gid.h"
 #include "soft/wire/mad.h"
 
 namespace nd::soft {
@@ -21,7 +22,6 @@ struct CmEndpoint {
   bool operator==(const CmEndpoint&) const = default;
 };
 
-bool IsIpv4(const Gid& ip);
 bool IsWildcard(const Gid& ip);  // 0.0.0.0 or ::
 
 // A11.2.

@@ -40,11 +40,6 @@
 namespace nd::soft {
 namespace {
 
-// Which message an MRA answers or a REJ refuses (12.6.6, 12.6.7).
-constexpr uint8_t kOfReq = 0;
-constexpr uint8_t kOfRep = 1;
-constexpr uint8_t kOfOther = 2;
-
 absl::Status WrongState() {
   return absl::FailedPreconditionError("not in this state of the connection");
 }

@@ -11,7 +11,15 @@ namespace {
 
 constexpr uint16_t kPkeyMask = 0x7fff;  // without the membership bit
 constexpr uint8_t kMinPathMtu = 1;
-constexpr uint8_t kOfReq = 0;  // 12.6.7: what a REJ refuses
+
+// The addresses that an application sees must be the ones that the packets come
+// from and go to.
+bool AddressesFit(const CmReq& req, const CmDatagram& datagram,
+                  const CmEndpoints& endpoints) {
+  return endpoints.local.ip == req.local_gid &&
+         req.local_gid == datagram.source &&
+         endpoints.remote.ip == req.remote_gid;
+}
 
 ConnectionTable::MessageIds IdsOf(CommId sender, CommId receiver,
                                   const CmDatagram& datagram) {
@@ -50,6 +58,13 @@ CmManager::CmManager(Options options, Random& random)
       comm_ids_(options.comm_ids),
       max_connections_(options.max_connections),
       random_(random) {}
+
+template <typename Event>
+void CmManager::Tell(Connection* connection, Event event) {
+  if (connection == nullptr) return;
+  event(*connection);
+  connections_.Settle(*connection);
+}
 
 // Commands.
 
@@ -100,19 +115,15 @@ absl::Status CmManager::Disconnect(CmHandle connection,
 
 void CmManager::NotifyEstablished(CmHandle connection, Instant now,
                                   CmOutput& out) {
-  Connection* const found = connections_.FindHandle(connection);
-  if (found == nullptr) return;
   CmTurn turn{now, random_, out};
-  found->HandleFirstPacket(turn);
-  connections_.Settle(*found);
+  Tell(connections_.FindHandle(connection),
+       [&turn](Connection& each) { each.HandleFirstPacket(turn); });
 }
 
 void CmManager::NotifyFirstPacket(Qpn local_qpn, Instant now, CmOutput& out) {
-  Connection* const found = connections_.FindQp(local_qpn);
-  if (found == nullptr) return;
   CmTurn turn{now, random_, out};
-  found->HandleFirstPacket(turn);
-  connections_.Settle(*found);
+  Tell(connections_.FindQp(local_qpn),
+       [&turn](Connection& each) { each.HandleFirstPacket(turn); });
 }
 
 absl::StatusOr<CmQpParams> CmManager::QpParams(CmHandle connection,
@@ -215,22 +226,29 @@ void CmManager::Handle(const CmReq& req, const CmDatagram& datagram,
     Refuse(req, datagram, {.reason = RejectReason::kInvalidServiceId}, turn);
     return;
   }
-  const auto endpoints = ReadHeader(HeaderOf(req.private_data), req.service_id);
-  auto refusal = RefusePath(req);
-  if (!refusal) refusal = RefuseRdmaCm(req, datagram, endpoints);
-  if (refusal) {
+  if (const auto refusal = RefusePath(req)) {
     Refuse(req, datagram, *refusal, turn);
-  } else {
-    AddRequest(req, datagram, *endpoints, turn);
+    return;
   }
+  // What rdma_cm wants of it.
+  const auto endpoints = ReadHeader(HeaderOf(req.private_data), req.service_id);
+  const auto listener = listeners_.Match(
+      req.service_id, req.remote_gid, static_cast<CmTransport>(req.transport));
+  if (!listener || !endpoints || !AddressesFit(req, datagram, *endpoints)) {
+    Refuse(req, datagram, {.reason = RejectReason::kConsumer}, turn);
+    return;
+  }
+  AddRequest({.req = req,
+              .transaction_id = datagram.mad.transaction_id,
+              .listener = *listener,
+              .endpoints = *endpoints},
+             turn);
 }
 
 void CmManager::Handle(const CmMra& mra, const CmDatagram& datagram,
                        CmTurn& turn) {
-  Connection* const found = connections_.FindReceiver(IdsOf(mra, datagram));
-  if (found == nullptr) return;
-  found->HandleMra(mra, turn);
-  connections_.Settle(*found);
+  Tell(connections_.FindReceiver(IdsOf(mra, datagram)),
+       [&mra, &turn](Connection& each) { each.HandleMra(mra, turn); });
 }
 
 void CmManager::Handle(const CmRej& rej, const CmDatagram& datagram,
@@ -242,9 +260,7 @@ void CmManager::Handle(const CmRej& rej, const CmDatagram& datagram,
                                       .guid = GuidOf(rej),
                                       .id = rej.local_id})
           : connections_.FindReceiver(IdsOf(rej, datagram));
-  if (found == nullptr) return;
-  found->HandleRej(rej, turn);
-  connections_.Settle(*found);
+  Tell(found, [&rej, &turn](Connection& each) { each.HandleRej(rej, turn); });
 }
 
 void CmManager::Handle(const CmRep& rep, const CmDatagram& datagram,
@@ -264,10 +280,8 @@ void CmManager::Handle(const CmRep& rep, const CmDatagram& datagram,
 
 void CmManager::Handle(const CmRtu& rtu, const CmDatagram& datagram,
                        CmTurn& turn) {
-  Connection* const found = connections_.Find(IdsOf(rtu, datagram));
-  if (found == nullptr) return;
-  found->HandleRtu(rtu, turn);
-  connections_.Settle(*found);
+  Tell(connections_.Find(IdsOf(rtu, datagram)),
+       [&rtu, &turn](Connection& each) { each.HandleRtu(rtu, turn); });
 }
 
 void CmManager::Handle(const CmDreq& dreq, const CmDatagram& datagram,
@@ -285,10 +299,8 @@ void CmManager::Handle(const CmDreq& dreq, const CmDatagram& datagram,
 
 void CmManager::Handle(const CmDrep& drep, const CmDatagram& datagram,
                        CmTurn& turn) {
-  Connection* const found = connections_.Find(IdsOf(drep, datagram));
-  if (found == nullptr) return;
-  found->HandleDrep(drep, turn);
-  connections_.Settle(*found);
+  Tell(connections_.Find(IdsOf(drep, datagram)),
+       [&drep, &turn](Connection& each) { each.HandleDrep(drep, turn); });
 }
 
 void CmManager::Handle(const CmSidrReq& req, const CmDatagram& datagram,
@@ -342,20 +354,6 @@ std::optional<CmManager::Refusal> CmManager::RefusePath(
   return std::nullopt;
 }
 
-// What rdma_cm wants of it. The addresses that an application sees must be the
-// ones that the packets come from and go to.
-std::optional<CmManager::Refusal> CmManager::RefuseRdmaCm(
-    const CmReq& req, const CmDatagram& datagram,
-    const std::optional<CmEndpoints>& endpoints) const {
-  const bool fits = endpoints && endpoints->local.ip == req.local_gid &&
-                    req.local_gid == datagram.source &&
-                    endpoints->remote.ip == req.remote_gid &&
-                    listeners_.Match(req.service_id, req.remote_gid,
-                                     static_cast<CmTransport>(req.transport));
-  if (fits) return std::nullopt;
-  return Refusal{.reason = RejectReason::kConsumer};
-}
-
 void CmManager::Refuse(const CmReq& req, const CmDatagram& datagram,
                        const Refusal& refusal, CmTurn& turn) const {
   CmRej rej{
@@ -376,20 +374,13 @@ void CmManager::Refuse(const CmSidrReq& req, const CmDatagram& datagram,
         turn);
 }
 
-void CmManager::AddRequest(const CmReq& req, const CmDatagram& datagram,
-                           const CmEndpoints& endpoints, CmTurn& turn) {
-  const CmHandle listener = *listeners_.Match(
-      req.service_id, req.remote_gid, static_cast<CmTransport>(req.transport));
+void CmManager::AddRequest(const Connection::Request& request, CmTurn& turn) {
   // Not refused: the REQ comes again, and then there may be room.
-  if (Full() || !listeners_.HasRoom(listener)) return;
+  if (Full() || !listeners_.HasRoom(request.listener)) return;
   Connection& connection = connections_.Add(
       device_, {.handle = NextHandle(), .local_id = DrawCommId()});
-  connection.HandleReq({.req = req,
-                        .transaction_id = datagram.mad.transaction_id,
-                        .listener = listener,
-                        .endpoints = endpoints},
-                       turn);
-  listeners_.Queue(listener, connection.handle());
+  connection.HandleReq(request, turn);
+  listeners_.Queue(request.listener, connection.handle());
   connections_.Settle(connection);
 }
 

@@ -114,21 +114,20 @@ class CmManager {
   void Handle(const CmSidrRep& rep, const CmDatagram& datagram, CmTurn& turn);
 
   std::optional<Refusal> RefusePath(const CmReq& req) const;
-  std::optional<Refusal> RefuseRdmaCm(
-      const CmReq& req, const CmDatagram& datagram,
-      const std::optional<CmEndpoints>& endpoints) const;
   void Refuse(const CmReq& req, const CmDatagram& datagram,
               const Refusal& refusal, CmTurn& turn) const;
   void Refuse(const CmSidrReq& req, const CmDatagram& datagram,
               SidrStatus status, CmTurn& turn) const;
-  void AddRequest(const CmReq& req, const CmDatagram& datagram,
-                  const CmEndpoints& endpoints, CmTurn& turn);
+  void AddRequest(const Connection::Request& request, CmTurn& turn);
   void DisconnectStale(Connection& connection, CmTurn& turn);
   void DestroyListener(CmHandle listener, CmTurn& turn);
 
   bool Full() const { return size() >= max_connections_; }
   CommId DrawCommId();
   CmHandle NextHandle() { return CmHandle{++last_handle_}; }
+  // Tells a connection of an event, and settles it; null does nothing.
+  template <typename Event>
+  void Tell(Connection* connection, Event event);
   // Runs `command` on a connection.
   template <typename Command>
   absl::Status OnConnection(CmHandle handle, Command command);

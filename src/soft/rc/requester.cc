@@ -277,8 +277,8 @@ void Requester::Sent(Request& request, uint64_t up_to, Instant now) {
   if (send_at_ == request.end) ++send_index_;
   if (!reliable()) {
     Advance(send_at_, now);
-  } else if (!ack_deadline_ && attributes_.ack_timeout != 0) {
-    ack_deadline_ = now + AckTime(attributes_.ack_timeout);
+  } else if (!ack_deadline_) {
+    StartAckTimer(now);
   }
 }
 
@@ -418,10 +418,13 @@ void Requester::Advance(uint64_t position, Instant now) {
   asked_again_ = false;
   rnr_until_.reset();
   ack_deadline_.reset();
-  if (send_at_ > unacked_ && attributes_.ack_timeout != 0) {
-    ack_deadline_ = now + AckTime(attributes_.ack_timeout);
-  }
+  if (send_at_ > unacked_) StartAckTimer(now);
   Retire();
+}
+
+void Requester::StartAckTimer(Instant now) {
+  if (attributes_.ack_timeout == 0) return;
+  ack_deadline_ = now + AckTime(attributes_.ack_timeout);
 }
 
 // ---- Retries and ends.

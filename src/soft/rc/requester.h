@@ -106,6 +106,7 @@ class Requester {
   bool Acknowledge(uint64_t end, Instant now);
   bool IsNext(uint64_t position, Instant now);
   void Advance(uint64_t position, Instant now);
+  void StartAckTimer(Instant now);
   void AnswerTaken(uint64_t position, Instant now);
 
   // Retries and ends.

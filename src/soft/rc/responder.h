@@ -13,7 +13,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 
 #include "soft/rc/fixed_ring.h"
 #include "soft/rc/inbound.h"
@@ -76,7 +75,6 @@ class Responder {
   void OnMessagePacket(const Packet& packet);
   void OnRead(const Packet& packet);
   void OnAtomic(const Packet& packet);
-  std::optional<uint64_t> Execute(const Packet& packet);
   bool MayServe(unsigned access) const;
   size_t InService() const;
   void Serve(const Served& served);

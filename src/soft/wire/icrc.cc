@@ -2,7 +2,7 @@
 
 #include <libdeflate.h>
 
-#include <algorithm>
+#include <array>
 
 #include "base/byte_order.h"
 #include "base/bytes.h"
@@ -21,8 +21,6 @@ constexpr size_t kCongestionOffset = 4;  // in the BTH
 
 constexpr uint8_t kUdpProtocol = 17;
 constexpr uint16_t kDontFragment = 0x4000;
-constexpr std::array<uint8_t, 12> kMappedPrefix = {0, 0, 0, 0, 0,    0,
-                                                   0, 0, 0, 0, 0xff, 0xff};
 
 // From the start of the identification to the end of the IPv4 header.
 constexpr size_t kFromIdentification = kIpv4Bytes - 4;
@@ -97,11 +95,6 @@ void WriteIpv6(const NetHeaders& headers, size_t udp_bytes,
 }
 
 }  // namespace
-
-bool NetHeaders::is_ipv4() const {
-  return std::ranges::equal(std::span(source).first<kMappedPrefix.size()>(),
-                            kMappedPrefix);
-}
 
 uint32_t Icrc(const NetHeaders& headers, std::span<const std::byte> packet) {
   const size_t udp_bytes = kUdpBytes + packet.size() + kIcrcBytes;

@@ -3,10 +3,11 @@
 #ifndef ND_SOFT_WIRE_ICRC_H_
 #define ND_SOFT_WIRE_ICRC_H_
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+
+#include "soft/wire/gid.h"
 
 namespace nd::soft {
 
@@ -16,15 +17,15 @@ inline constexpr size_t kIcrcBytes = 4;
 // What the ICRC covers of the headers in front of the BTH. Traffic class, hop
 // limit, flow label and checksums do not count.
 struct NetHeaders {
-  std::array<uint8_t, 16> source{};  // as a GID: IPv4 is ::ffff:a.b.c.d
-  std::array<uint8_t, 16> destination{};
+  Gid source{};
+  Gid destination{};
   uint16_t source_port = 0;
   uint16_t destination_port = kRoceUdpPort;
   uint16_t identification = 0;  // IPv4; 0 is what Linux sends with
                                 // IP_MTU_DISCOVER set to DO or PROBE
   bool dont_fragment = true;    // IPv4
 
-  bool is_ipv4() const;
+  bool is_ipv4() const { return IsIpv4(source); }
   bool operator==(const NetHeaders&) const = default;
 };
 

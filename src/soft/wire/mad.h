@@ -11,6 +11,7 @@
 #include <span>
 #include <variant>
 
+#include "soft/wire/gid.h"
 #include "soft/wire/serial.h"
 
 namespace nd::soft {
@@ -34,7 +35,10 @@ enum class CmAttribute : uint16_t {
 enum class CommId : uint32_t {};
 constexpr uint32_t ToUint(CommId id) { return static_cast<uint32_t>(id); }
 
-using Gid = std::array<uint8_t, 16>;
+// Which message an MRA answers or a REJ refuses (12.6.6, 12.6.7).
+inline constexpr uint8_t kOfReq = 0;
+inline constexpr uint8_t kOfRep = 1;
+inline constexpr uint8_t kOfOther = 2;
 
 // Private data has a fixed size by the message; its user's length is not on the
 // wire.
@@ -85,7 +89,7 @@ struct CmMra {
 
   CommId local_id{};
   CommId remote_id{};
-  uint8_t message = 0;          // answered: 0 REQ, 1 REP
+  uint8_t message = kOfReq;     // that it answers
   uint8_t service_timeout = 0;  // 4.096 us * 2^n
   PrivateData<kPrivateBytes> private_data{};
 
@@ -115,7 +119,7 @@ struct CmRej {
 
   CommId local_id{};
   CommId remote_id{};
-  uint8_t message = 0;             // rejected: 0 REQ, 1 REP, 2 other
+  uint8_t message = kOfReq;        // that it refuses
   uint8_t information_length = 0;  // bytes
   RejectReason reason{};
   std::array<uint8_t, kInformationBytes> information{};

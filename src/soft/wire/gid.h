@@ -1,0 +1,29 @@
+// Addresses of ports: a GID is an IPv6 address, or an IPv4 one mapped into it.
+#ifndef ND_SOFT_WIRE_GID_H_
+#define ND_SOFT_WIRE_GID_H_
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+namespace nd::soft {
+
+using Gid = std::array<uint8_t, 16>;
+
+// What stands in front of an IPv4 address: ::ffff:a.b.c.d.
+inline constexpr std::array<uint8_t, 12> kMappedPrefix = {
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+constexpr bool IsIpv4(const Gid& ip) {
+  return std::equal(kMappedPrefix.begin(), kMappedPrefix.end(), ip.begin());
+}
+
+// `ip` with its last four bytes taken for an IPv4 address.
+constexpr Gid Mapped(Gid ip) {
+  std::copy(kMappedPrefix.begin(), kMappedPrefix.end(), ip.begin());
+  return ip;
+}
+
+}  // namespace nd::soft
+
+#endif  // ND_SOFT_WIRE_GID_H_
