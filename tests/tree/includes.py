@@ -23,7 +23,7 @@ ROOMS = {
         "wire": set(),
         "rc": {"wire"},
         "cm": {"wire"},
-        "net": {"wire"},
+        "net": {"wire", "rc"},
         "device": {"wire", "rc", "cm", "net"},
         "abi": {"wire", "cm", "device"},
     },

@@ -1,0 +1,91 @@
+// How packets leave a process and come to it: within the process, to another
+// process of the host, or over UDP to another host.
+#ifndef ND_SOFT_NET_NETWORK_H_
+#define ND_SOFT_NET_NETWORK_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "base/clock.h"
+#include "soft/rc/outbox.h"
+#include "soft/wire/gid.h"
+#include "soft/wire/mad.h"
+#include "soft/wire/packet.h"
+
+namespace nd::soft {
+
+// Processes of one host (network namespace) that use the device have different
+// slots, and a QPN says in its upper bits whose it is; so do the comm ids of
+// the communication manager. 0 is nobody's: QPNs 0 and 1 are the fabric's.
+inline constexpr int kSlotBits = 10;
+inline constexpr int kQpnIndexBits = 24 - kSlotBits;
+inline constexpr int kCommIdIndexBits = 32 - kSlotBits;
+constexpr uint32_t SlotOf(Qpn qpn) { return ToUint(qpn) >> kQpnIndexBits; }
+constexpr uint32_t SlotOf(CommId id) { return ToUint(id) >> kCommIdIndexBits; }
+
+// The two ends of a packet's way, and how it is to be treated there.
+struct Path {
+  Gid source{};  // one of this host's
+  Gid destination{};
+  uint32_t flow_label = 0;
+  uint8_t traffic_class = 0;
+  uint8_t hop_limit = 64;
+
+  bool operator==(const Path&) const = default;
+};
+
+// Whole: its headers parse, and its ICRC was right where it had one.
+struct Arrival {
+  Path path;  // source is the sender
+  const Packet& packet;
+};
+
+class ArrivalSink {
+ public:
+  virtual ~ArrivalSink() = default;
+  // May call Send, which takes no packet to this sink before it returns.
+  virtual void OnArrival(const Arrival& arrival) = 0;
+};
+
+// One thread at a time, but for Wake.
+class Network {
+ public:
+  virtual ~Network() = default;
+
+  // This process's.
+  virtual uint32_t slot() const = 0;
+
+  // Packets that can be sent now on this path to this QP. Who found no room is
+  // told once there is: fd() becomes readable.
+  virtual size_t Room(const Path& path, Qpn destination) = 0;
+  // Takes a packet; there was room. Messages of the communication manager go to
+  // QP1, to the process that they concern: that of the comm id that they are
+  // for, or that which has claimed the service asked for. If nobody has, they
+  // come back here, so that they can be refused.
+  virtual void Send(const Path& path, const Outgoing& outgoing) = 0;
+  // Puts on its way what was sent so far.
+  virtual void Flush() = 0;
+
+  // Hands out what has come, a bounded number of packets; returns how many.
+  // Does what else is due by `now`.
+  virtual size_t Receive(Instant now, ArrivalSink& sink) = 0;
+  virtual std::optional<Instant> NextDeadline() const = 0;
+
+  // From now on, until the next Receive, what comes makes fd() readable. False:
+  // something is there already.
+  [[nodiscard]] virtual bool Rest() = 0;
+  virtual int fd() const = 0;
+  // Makes fd() readable. Any thread.
+  virtual void Wake() = 0;
+
+  // Requests to the host for this service (an IBA service id) come here.
+  // AlreadyExists: another process has it.
+  virtual absl::Status ClaimService(uint64_t service_id) = 0;
+  virtual void ReleaseService(uint64_t service_id) = 0;
+};
+
+}  // namespace nd::soft
+
+#endif  // ND_SOFT_NET_NETWORK_H_
