@@ -1,0 +1,135 @@
+#include "soft/abi/process.h"
+
+#include <dirent.h>
+#include <pthread.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <utility>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "soft/abi/hooks_off.h"
+#include "soft/abi/soft_device.h"
+#include "soft/net/host_network.h"
+
+namespace nd::soft {
+namespace {
+
+// What applications see of the device, and the zeros that some look for behind
+// it: mlx5dv and efadv compare what stands there with operations of theirs.
+struct ListedDevice {
+  ibv_device verbs{};
+  std::byte zeros[256]{};
+};
+
+std::atomic<SoftProcess*> g_process{nullptr};
+std::mutex g_begin;
+
+// The parent's device goes on in the parent alone; its objects stay here, out
+// of use.
+void ForgetInChild() {
+  g_process.store(nullptr);
+  new (&g_begin) std::mutex;
+}
+
+bool HostHasDevices() {
+  const HooksOff off;
+  DIR* const directory = opendir("/sys/class/infiniband");
+  if (directory == nullptr) return false;
+  bool any = false;
+  while (const dirent* const entry = readdir(directory)) {
+    any = any || entry->d_name[0] != '.';
+  }
+  closedir(directory);
+  return any;
+}
+
+bool AskedFor() {
+  const char* const wish = std::getenv("ND_DEVICE");
+  return wish != nullptr && std::strcmp(wish, "soft") == 0;
+}
+
+}  // namespace
+
+bool SoftIsActive() {
+  static std::atomic<int> active{-1};
+  int known = active.load(std::memory_order_relaxed);
+  if (known < 0) {
+    known = AskedFor() || !HostHasDevices() ? 1 : 0;
+    active.store(known, std::memory_order_relaxed);
+  }
+  return known == 1;
+}
+
+bool IsSoftDevice(const ibv_device* device) {
+  return device == SoftDeviceHandle();
+}
+
+ibv_device* SoftDeviceHandle() {
+  static ListedDevice* const listed = [] {
+    auto* const made = new ListedDevice;
+    ibv_device& device = made->verbs;
+    device.node_type = IBV_NODE_CA;
+    device.transport_type = IBV_TRANSPORT_IB;
+    std::strncpy(device.name, kDeviceName, sizeof(device.name) - 1);
+    std::strncpy(device.dev_name, kUverbsName, sizeof(device.dev_name) - 1);
+    std::strncpy(device.dev_path, "/sys/class/infiniband_verbs/uverbs_nd0",
+                 sizeof(device.dev_path) - 1);
+    std::strncpy(device.ibdev_path, "/sys/class/infiniband/nd0",
+                 sizeof(device.ibdev_path) - 1);
+    return made;
+  }();
+  return &listed->verbs;
+}
+
+std::optional<PathFacts> CurrentPathFacts() {
+  const HostAddresses host = ReadHostAddresses();
+  PathFacts facts{.name = kDeviceName,
+                  .uverbs_name = kUverbsName,
+                  .node_guid = host.guid,
+                  .firmware_version = kFirmwareVersion};
+  for (const GidEntry& entry : host.gids) {
+    facts.gids.push_back(
+        {.raw = entry.gid, .type = "RoCE v2", .netdev = entry.interface});
+  }
+  if (!host.gids.empty()) facts.netdev = host.gids.front().interface;
+  return facts;
+}
+
+SoftProcess::SoftProcess(const Device::Options& options,
+                         std::unique_ptr<Network> network)
+    : device_(options, std::move(network), Clock::Monotonic(), random_),
+      engine_(device_) {}
+
+absl::StatusOr<SoftProcess*> SoftProcess::Begin() {
+  const HooksOff off;
+  const HostAddresses host = ReadHostAddresses();
+  SystemRandom random;
+  ND_ASSIGN_OR_RETURN(auto network, HostNetwork::Open({}, random));
+  std::vector<Gid> gids;
+  for (const GidEntry& entry : host.gids) gids.push_back(entry.gid);
+  network->set_local_gids(std::move(gids));
+  network->set_wants_wire(true);
+  return new SoftProcess({.host = host}, std::move(network));
+}
+
+absl::StatusOr<SoftProcess*> SoftProcess::Get() {
+  if (SoftProcess* const process = g_process.load()) return process;
+  const std::lock_guard<std::mutex> lock(g_begin);
+  if (SoftProcess* const process = g_process.load()) return process;
+  static const int at_fork = pthread_atfork(nullptr, nullptr, ForgetInChild);
+  (void)at_fork;
+  auto process = Begin();
+  if (!process.ok()) {
+    ND_LOG(kWarning,
+           "the soft device cannot begin: ", process.status().ToString());
+    return process.status();
+  }
+  g_process.store(*process);
+  return *process;
+}
+
+}  // namespace nd::soft

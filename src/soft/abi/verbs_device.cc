@@ -1,0 +1,374 @@
+// The device: listed, opened, asked what it is.
+#include <endian.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "soft/abi/forward.h"
+#include "soft/abi/hooks_off.h"
+#include "soft/abi/objects.h"
+#include "soft/abi/process.h"
+
+namespace nd::soft {
+namespace {
+
+constexpr uint64_t kMaxRegionBytes = uint64_t{1} << 47;
+constexpr uint32_t kMaxMessageLength = uint32_t{1} << 31;
+constexpr int kCompletionVectors = 1;
+constexpr uint8_t kAckDelay = 15;
+constexpr uint16_t kOnlyPkey = 0xffff;
+constexpr uint8_t kLinkUp = 5;  // IBA vol. 1, 14.2.5.6
+constexpr uint8_t kWidth4x = 2;
+constexpr uint8_t kSpeedEdr = 32;
+
+ibv_device_attr AttributesOf(const Device& device) {
+  const Limits& limits = device.limits();
+  ibv_device_attr attr{};
+  std::strncpy(attr.fw_ver, kFirmwareVersion, sizeof(attr.fw_ver) - 1);
+  attr.node_guid = attr.sys_image_guid = htobe64(device.host().guid);
+  attr.max_mr_size = kMaxRegionBytes;
+  attr.page_size_cap = 0xfffff000;
+  attr.max_qp = static_cast<int>(limits.max_qps);
+  attr.max_qp_wr = static_cast<int>(limits.max_wrs);
+  attr.device_cap_flags = IBV_DEVICE_CURR_QP_STATE_MOD |
+                          IBV_DEVICE_SYS_IMAGE_GUID | IBV_DEVICE_RC_RNR_NAK_GEN;
+  if (limits.windows) {
+    attr.device_cap_flags |= IBV_DEVICE_MEM_WINDOW |
+                             IBV_DEVICE_MEM_WINDOW_TYPE_2B |
+                             IBV_DEVICE_MEM_MGT_EXTENSIONS;
+    attr.max_mw = static_cast<int>(limits.max_regions);
+  }
+  attr.max_sge = attr.max_sge_rd = static_cast<int>(limits.max_sges);
+  attr.max_cq = static_cast<int>(limits.max_cqs);
+  attr.max_cqe = static_cast<int>(limits.max_cqes);
+  attr.max_mr = static_cast<int>(limits.max_regions);
+  attr.max_pd = static_cast<int>(limits.max_pds);
+  attr.max_qp_rd_atom = static_cast<int>(limits.max_rd_atomic);
+  attr.max_qp_init_rd_atom = static_cast<int>(limits.max_rd_atomic);
+  attr.max_res_rd_atom =
+      static_cast<int>(limits.max_rd_atomic * limits.max_qps);
+  attr.atomic_cap = IBV_ATOMIC_HCA;
+  attr.max_ah = static_cast<int>(limits.max_ahs);
+  if (limits.srqs) {
+    attr.device_cap_flags |= IBV_DEVICE_SRQ_RESIZE;
+    attr.max_srq = static_cast<int>(limits.max_srqs);
+    attr.max_srq_wr = static_cast<int>(limits.max_wrs);
+    attr.max_srq_sge = static_cast<int>(limits.max_sges);
+  }
+  attr.max_pkeys = 1;
+  attr.local_ca_ack_delay = kAckDelay;
+  attr.phys_port_cnt = 1;
+  return attr;
+}
+
+ibv_port_attr PortOf(const Device& device) {
+  ibv_port_attr port{};
+  port.state = IBV_PORT_ACTIVE;
+  port.max_mtu = IBV_MTU_4096;
+  port.active_mtu = device.active_mtu();
+  port.gid_tbl_len = static_cast<int>(device.host().gids.size());
+  port.port_cap_flags = IBV_PORT_CM_SUP | IBV_PORT_IP_BASED_GIDS;
+  port.max_msg_sz = kMaxMessageLength;
+  port.pkey_tbl_len = 1;
+  port.max_vl_num = 1;
+  port.active_width = kWidth4x;
+  port.active_speed = kSpeedEdr;
+  port.phys_state = kLinkUp;
+  port.link_layer = IBV_LINK_LAYER_ETHERNET;
+  return port;
+}
+
+const GidEntry* GidAt(ibv_context* context, uint32_t port, uint32_t index) {
+  const auto& gids = DeviceOf(context).host().gids;
+  return port == 1 && index < gids.size() ? &gids[index] : nullptr;
+}
+
+void FillEntry(const GidEntry& from, uint32_t index, ibv_gid_entry& to) {
+  to = {};
+  std::ranges::copy(from.gid, to.gid.raw);
+  to.gid_index = index;
+  to.port_num = 1;
+  to.gid_type = IBV_GID_TYPE_ROCE_V2;
+  to.ndev_ifindex = from.interface_index;
+}
+
+// Copies what fits and clears what we do not know of.
+template <typename T>
+void CopyOut(const T& from, void* to, size_t bytes) {
+  std::memset(to, 0, bytes);
+  std::memcpy(to, &from, std::min(bytes, sizeof(from)));
+}
+
+void FillOps(verbs_context& verbs) {
+  ibv_context_ops& ops = verbs.context.ops;
+  ops.alloc_mw = AllocateWindow;
+  ops.bind_mw = BindWindow;
+  ops.dealloc_mw = FreeWindow;
+  ops.poll_cq = PollCq;
+  ops.req_notify_cq = RequestNotify;
+  ops.post_srq_recv = PostSrqReceive;
+  ops.post_send = PostSend;
+  ops.post_recv = PostReceive;
+  verbs.query_port = QueryPort;
+  verbs.query_device_ex = QueryDeviceEx;
+  verbs.create_cq_ex = CreateCqEx;
+  verbs.create_qp_ex = CreateQpEx;
+  verbs.create_srq_ex = CreateSrqEx;
+  verbs.sz = sizeof(verbs);
+}
+
+// Neither the real library's list nor an error of it stops ours.
+std::vector<ibv_device*> RealDevices(ibv_device**& list) {
+  const HooksOff off;
+  list = nullptr;
+  int count = 0;
+  auto* const get =
+      Real<decltype(ibv_get_device_list)>("ibv_get_device_list", "IBVERBS_1.1");
+  if (get != nullptr) list = get(&count);
+  if (list == nullptr) return {};
+  return {list, list + count};
+}
+
+void FreeRealList(ibv_device** list) {
+  auto* const free_list = Real<decltype(ibv_free_device_list)>(
+      "ibv_free_device_list", "IBVERBS_1.1");
+  if (list != nullptr && free_list != nullptr) free_list(list);
+}
+
+}  // namespace
+
+int SetErrno(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kOk:
+      return 0;
+    case absl::StatusCode::kResourceExhausted:
+      return errno = ENOMEM;
+    case absl::StatusCode::kUnimplemented:
+      return errno = EOPNOTSUPP;
+    case absl::StatusCode::kUnavailable:
+      return errno = ENODEV;
+    default:
+      return errno = EINVAL;
+  }
+}
+
+int QueryPort(ibv_context* context, uint8_t port, ibv_port_attr* attr,
+              size_t attr_bytes) {
+  if (port != 1) return EINVAL;
+  CopyOut(PortOf(DeviceOf(context)), attr, attr_bytes);
+  return 0;
+}
+
+int QueryDeviceEx(ibv_context* context, const ibv_query_device_ex_input* input,
+                  ibv_device_attr_ex* attr, size_t attr_bytes) {
+  if (input != nullptr && input->comp_mask != 0) return EINVAL;
+  if (attr_bytes < sizeof(attr->orig_attr)) return EINVAL;
+  ibv_device_attr_ex known{};
+  known.orig_attr = AttributesOf(DeviceOf(context));
+  known.device_cap_flags_ex = known.orig_attr.device_cap_flags;
+  known.phys_port_cnt_ex = 1;
+  CopyOut(known, attr, attr_bytes);
+  return 0;
+}
+
+}  // namespace nd::soft
+
+using namespace nd::soft;  // NOLINT: what follows is C
+
+#undef ibv_get_device_list
+#undef ibv_query_port
+
+// Behind the pointers and their null: the real list, which they come from.
+// librdmacm sorts the pointers in place, and some programs free() the array.
+extern "C" {
+
+ibv_device** ibv_get_device_list(int* count) {
+  ibv_device** real = nullptr;
+  std::vector<ibv_device*> devices = RealDevices(real);
+  if (SoftIsActive()) devices.push_back(SoftDeviceHandle());
+  auto** const list = static_cast<ibv_device**>(
+      std::calloc(devices.size() + 2, sizeof(ibv_device*)));
+  if (list == nullptr) {
+    FreeRealList(real);
+    errno = ENOMEM;
+    return nullptr;
+  }
+  std::ranges::copy(devices, list);
+  list[devices.size() + 1] = reinterpret_cast<ibv_device*>(real);
+  if (count != nullptr) *count = static_cast<int>(devices.size());
+  return list;
+}
+
+void ibv_free_device_list(ibv_device** list) {
+  ibv_device** end = list;
+  while (*end != nullptr) ++end;
+  FreeRealList(reinterpret_cast<ibv_device**>(end[1]));
+  std::free(list);
+}
+
+const char* ibv_get_device_name(ibv_device* device) {
+  if (IsSoftDevice(device)) return device->name;
+  return ND_FORWARD(ibv_get_device_name, "1.1")(device);
+}
+
+__be64 ibv_get_device_guid(ibv_device* device) {
+  if (!IsSoftDevice(device)) {
+    return ND_FORWARD(ibv_get_device_guid, "1.1")(device);
+  }
+  return htobe64(ReadHostAddresses().guid);
+}
+
+int ibv_get_device_index(ibv_device* device) {
+  if (!IsSoftDevice(device)) {
+    return ND_FORWARD(ibv_get_device_index, "1.9")(device);
+  }
+  return kDeviceIndex;
+}
+
+ibv_context* ibv_open_device(ibv_device* device) {
+  if (!IsSoftDevice(device)) {
+    const HooksOff off;
+    return ND_FORWARD(ibv_open_device, "1.1")(device);
+  }
+  const auto process = SoftProcess::Get();
+  if (!process.ok()) {
+    SetErrno(process.status());
+    return nullptr;
+  }
+  auto fd = EventFd::Create();
+  if (!fd.ok()) {
+    SetErrno(fd.status());
+    return nullptr;
+  }
+  auto* const soft = new SoftContext;
+  soft->device = &(*process)->device();
+  soft->events = std::make_unique<AsyncEvents>(*std::move(fd));
+  ibv_context& context = soft->verbs.context;
+  context.device = device;
+  context.cmd_fd = -1;
+  context.async_fd = soft->events->fd();
+  context.num_comp_vectors = kCompletionVectors;
+  context.abi_compat = __VERBS_ABI_IS_EXTENDED;
+  pthread_mutex_init(&context.mutex, nullptr);
+  FillOps(soft->verbs);
+  return &context;
+}
+
+int ibv_close_device(ibv_context* context) {
+  if (!IsSoft(context)) return ND_FORWARD(ibv_close_device, "1.1")(context);
+  pthread_mutex_destroy(&context->mutex);
+  delete SoftContext::Of(context);
+  return 0;
+}
+
+int ibv_query_device(ibv_context* context, ibv_device_attr* attr) {
+  if (!IsSoft(context)) {
+    return ND_FORWARD(ibv_query_device, "1.1")(context, attr);
+  }
+  *attr = AttributesOf(DeviceOf(context));
+  return 0;
+}
+
+int ibv_query_port(ibv_context* context, uint8_t port,
+                   _compat_ibv_port_attr* attr) {
+  if (!IsSoft(context)) {
+    return ND_FORWARD(ibv_query_port, "1.1")(context, port, attr);
+  }
+  return QueryPort(context, port, reinterpret_cast<ibv_port_attr*>(attr),
+                   offsetof(ibv_port_attr, port_cap_flags2));
+}
+
+int ibv_query_gid(ibv_context* context, uint8_t port, int index, ibv_gid* gid) {
+  if (!IsSoft(context)) {
+    return ND_FORWARD(ibv_query_gid, "1.1")(context, port, index, gid);
+  }
+  const GidEntry* const entry =
+      GidAt(context, port, static_cast<uint32_t>(index));
+  if (entry == nullptr) {
+    errno = EINVAL;
+    return -1;
+  }
+  std::ranges::copy(entry->gid, gid->raw);
+  return 0;
+}
+
+int _ibv_query_gid_ex(ibv_context* context, uint32_t port, uint32_t index,
+                      ibv_gid_entry* entry, uint32_t flags,
+                      size_t entry_bytes) {
+  if (!IsSoft(context)) {
+    return ND_FORWARD(_ibv_query_gid_ex, "1.11")(context, port, index, entry,
+                                                 flags, entry_bytes);
+  }
+  if (flags != 0) return EOPNOTSUPP;
+  const GidEntry* const found = GidAt(context, port, index);
+  if (found == nullptr) return port == 1 ? ENODATA : EINVAL;
+  ibv_gid_entry known;
+  FillEntry(*found, index, known);
+  CopyOut(known, entry, entry_bytes);
+  return 0;
+}
+
+ssize_t _ibv_query_gid_table(ibv_context* context, ibv_gid_entry* entries,
+                             size_t max_entries, uint32_t flags,
+                             size_t entry_bytes) {
+  if (!IsSoft(context)) {
+    return ND_FORWARD(_ibv_query_gid_table, "1.11")(
+        context, entries, max_entries, flags, entry_bytes);
+  }
+  if (flags != 0) return -EOPNOTSUPP;
+  const auto& gids = DeviceOf(context).host().gids;
+  if (gids.size() > max_entries) return -EINVAL;
+  for (size_t i = 0; i < gids.size(); ++i) {
+    ibv_gid_entry known;
+    FillEntry(gids[i], static_cast<uint32_t>(i), known);
+    CopyOut(known, reinterpret_cast<char*>(entries) + i * entry_bytes,
+            entry_bytes);
+  }
+  return static_cast<ssize_t>(gids.size());
+}
+
+// Private to rdma-core, and used: the older enumeration of GID types.
+int ibv_query_gid_type(ibv_context* context, uint8_t port, unsigned index,
+                       int* type) {
+  constexpr int kRoceV2 = 1;  // enum ibv_gid_type_sysfs
+  if (!IsSoft(context)) {
+    auto* const real = Real<decltype(ibv_query_gid_type)>("ibv_query_gid_type",
+                                                          "IBVERBS_PRIVATE_34");
+    if (real != nullptr) return real(context, port, index, type);
+    errno = ENOSYS;
+    return -1;
+  }
+  if (GidAt(context, port, index) == nullptr) {
+    errno = EINVAL;
+    return -1;
+  }
+  *type = kRoceV2;
+  return 0;
+}
+
+int ibv_query_pkey(ibv_context* context, uint8_t port, int index,
+                   __be16* pkey) {
+  if (!IsSoft(context)) {
+    return ND_FORWARD(ibv_query_pkey, "1.1")(context, port, index, pkey);
+  }
+  if (port != 1 || index != 0) {
+    errno = EINVAL;
+    return -1;
+  }
+  *pkey = htobe16(kOnlyPkey);
+  return 0;
+}
+
+int ibv_get_pkey_index(ibv_context* context, uint8_t port, __be16 pkey) {
+  if (!IsSoft(context)) {
+    return ND_FORWARD(ibv_get_pkey_index, "1.5")(context, port, pkey);
+  }
+  if (port == 1 && pkey == htobe16(kOnlyPkey)) return 0;
+  errno = EINVAL;
+  return -1;
+}
+
+}  // extern "C"

@@ -1,0 +1,498 @@
+#include "soft/device/device.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/mutex.h"
+#include "soft/rc/segments.h"
+
+namespace nd::soft {
+namespace {
+
+constexpr uint32_t kIndexMask = (1u << kQpnIndexBits) - 1;
+// IPv6, UDP, BTH with the longest extension, ICRC: what a packet needs beside
+// its payload (as Linux's rxe counts it).
+constexpr uint32_t kHeaderBytes = 80;
+// Polls of a CQ that stays empty while packets keep coming.
+constexpr int kInlineRounds = 4;
+
+ibv_mtu LargestMtu(uint32_t link_bytes) {
+  for (const ibv_mtu mtu :
+       {IBV_MTU_4096, IBV_MTU_2048, IBV_MTU_1024, IBV_MTU_512}) {
+    if ((128u << mtu) + kHeaderBytes <= link_bytes) return mtu;
+  }
+  return IBV_MTU_256;
+}
+
+std::vector<Gid> GidsOf(const HostAddresses& host) {
+  std::vector<Gid> gids;
+  for (const GidEntry& entry : host.gids) gids.push_back(entry.gid);
+  return gids;
+}
+
+absl::Status TooMany(absl::string_view what, uint32_t limit) {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the device has at most ", limit, " ", what));
+}
+
+}  // namespace
+
+Device::Device(const Options& options, std::unique_ptr<Network> network,
+               const Clock& clock, Random& random)
+    : limits_(options.limits),
+      host_(options.host),
+      active_mtu_(LargestMtu(options.host.mtu_bytes)),
+      clock_(clock),
+      random_(random),
+      network_(std::move(network)),
+      cm_({.device = {.guid = options.host.guid,
+                      .gids = GidsOf(options.host),
+                      .max_path_mtu = static_cast<uint8_t>(IBV_MTU_4096),
+                      .max_responder_resources =
+                          static_cast<uint8_t>(options.limits.max_rd_atomic),
+                      .max_initiator_depth =
+                          static_cast<uint8_t>(options.limits.max_rd_atomic)},
+           .comm_ids = {.first = network_->slot() << kCommIdIndexBits,
+                        .bits = kCommIdIndexBits}},
+          random),
+      memory_(options.limits.max_regions),
+      qps_(size_t{1} << kQpnIndexBits),
+      last_qp_index_(static_cast<uint32_t>(random.Below(kIndexMask))),
+      mad_psn_(static_cast<uint32_t>(random.Next())) {}
+
+std::optional<int> Device::GidIndex(const Gid& gid) const {
+  const auto found = std::ranges::find(host_.gids, gid, &GidEntry::gid);
+  if (found == host_.gids.end()) return std::nullopt;
+  return static_cast<int>(found - host_.gids.begin());
+}
+
+std::optional<Path> Device::PathOf(const ibv_ah_attr& attr) const {
+  if (attr.is_global == 0 || attr.grh.sgid_index >= host_.gids.size() ||
+      attr.port_num != 1) {
+    return std::nullopt;
+  }
+  Path path{.source = host_.gids[attr.grh.sgid_index].gid,
+            .flow_label = attr.grh.flow_label,
+            .traffic_class = attr.grh.traffic_class,
+            .hop_limit = attr.grh.hop_limit};
+  std::ranges::copy(attr.grh.dgid.raw, path.destination.begin());
+  if (IsIpv4(path.source) != IsIpv4(path.destination)) return std::nullopt;
+  return path;
+}
+
+// ---- Objects.
+
+absl::StatusOr<PdId> Device::AllocatePd() {
+  MutexLock lock(&mutex_);
+  if (pds_ >= limits_.max_pds) {
+    return TooMany("protection domains", limits_.max_pds);
+  }
+  ++pds_;
+  return PdId(++last_pd_);
+}
+
+void Device::FreePd() {
+  MutexLock lock(&mutex_);
+  --pds_;
+}
+
+absl::StatusOr<uint32_t> Device::RegisterMemory(
+    const MemoryTable::RegionOptions& options) {
+  MutexLock lock(&mutex_);
+  return memory_.AddRegion(options);
+}
+
+absl::Status Device::ChangeMemory(uint32_t key,
+                                  const MemoryTable::RegionChange& change) {
+  MutexLock lock(&mutex_);
+  return memory_.ChangeRegion(key, change);
+}
+
+absl::Status Device::DeregisterMemory(uint32_t key) {
+  MutexLock lock(&mutex_);
+  return memory_.RemoveRegion(key);
+}
+
+absl::StatusOr<uint32_t> Device::AllocateWindow(PdId pd, ibv_mw_type type) {
+  MutexLock lock(&mutex_);
+  return memory_.AddWindow(pd, type);
+}
+
+void Device::FreeWindow(uint32_t key) {
+  MutexLock lock(&mutex_);
+  memory_.RemoveWindow(key);
+}
+
+absl::StatusOr<std::unique_ptr<CompletionQueue>> Device::CreateCq(
+    uint32_t capacity, CompletionChannel* channel, void* owner) {
+  if (capacity == 0 || capacity > limits_.max_cqes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a completion queue of ", capacity, " entries, not 1 to ",
+                     limits_.max_cqes));
+  }
+  MutexLock lock(&mutex_);
+  if (cqs_ >= limits_.max_cqs) {
+    return TooMany("completion queues", limits_.max_cqs);
+  }
+  ++cqs_;
+  return std::make_unique<CompletionQueue>(capacity, channel, owner);
+}
+
+void Device::DestroyCq(std::unique_ptr<CompletionQueue>) {
+  MutexLock lock(&mutex_);
+  --cqs_;
+}
+
+absl::StatusOr<std::unique_ptr<SharedReceiveQueue>> Device::CreateSrq(
+    const SharedReceiveQueue::Options& options) {
+  if (!limits_.srqs) return absl::UnimplementedError("no SRQs");
+  if (options.capacity == 0 || options.capacity > limits_.max_wrs ||
+      options.max_sges > limits_.max_sges) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "an SRQ of ", options.capacity, " receives of ", options.max_sges,
+        " elements, at most ", limits_.max_wrs, " of ", limits_.max_sges));
+  }
+  MutexLock lock(&mutex_);
+  if (srqs_ >= limits_.max_srqs) return TooMany("SRQs", limits_.max_srqs);
+  ++srqs_;
+  return std::make_unique<SharedReceiveQueue>(options);
+}
+
+void Device::DestroySrq(std::unique_ptr<SharedReceiveQueue>) {
+  MutexLock lock(&mutex_);
+  --srqs_;
+}
+
+int Device::PostSrqReceive(SharedReceiveQueue& srq, ibv_recv_wr* wr,
+                           ibv_recv_wr** bad) {
+  MutexLock lock(&mutex_);
+  for (; wr != nullptr; wr = wr->next) {
+    const std::span sges(wr->sg_list, static_cast<size_t>(wr->num_sge));
+    const bool too_many = sges.size() > srq.store().max_sges();
+    if (too_many || !srq.Post(wr->wr_id, sges)) {
+      *bad = wr;
+      return too_many ? EINVAL : ENOMEM;
+    }
+  }
+  return 0;
+}
+
+bool Device::ResizeSrq(SharedReceiveQueue& srq, size_t capacity) {
+  MutexLock lock(&mutex_);
+  return srq.store().Resize(capacity);
+}
+
+void Device::SetSrqLimit(SharedReceiveQueue& srq, uint32_t limit) {
+  MutexLock lock(&mutex_);
+  srq.set_limit(limit);
+}
+
+uint32_t Device::SrqLimit(SharedReceiveQueue& srq) {
+  MutexLock lock(&mutex_);
+  return srq.limit();
+}
+
+// ---- Queue pairs.
+
+QueuePair* Device::Find(Qpn qpn) {
+  QueuePair* const qp = qps_[ToUint(qpn) & kIndexMask].get();
+  return qp != nullptr && qp->number() == qpn ? qp : nullptr;
+}
+
+// Numbers are given out in turn: one that was in use is not met again soon.
+absl::StatusOr<QueuePair*> Device::CreateQp(QueuePair::Options options) {
+  MutexLock lock(&mutex_);
+  if (qp_count_ >= limits_.max_qps) {
+    return TooMany("queue pairs", limits_.max_qps);
+  }
+  for (uint32_t tried = 0; tried <= kIndexMask; ++tried) {
+    last_qp_index_ = (last_qp_index_ + 1) & kIndexMask;
+    options.number = Qpn(network_->slot() << kQpnIndexBits | last_qp_index_);
+    if (qps_[last_qp_index_] == nullptr && !cm_.HoldsQpn(options.number)) {
+      break;
+    }
+    if (tried == kIndexMask) {
+      return absl::ResourceExhaustedError(
+          "all queue pair numbers are in use or in timewait");
+    }
+  }
+  ++qp_count_;
+  auto& place = qps_[last_qp_index_];
+  place = std::make_unique<QueuePair>(options, memory_);
+  return place.get();
+}
+
+void Device::DestroyQp(QueuePair* qp) {
+  MutexLock lock(&mutex_);
+  const uint32_t index = ToUint(qp->number()) & kIndexMask;
+  timers_.Set(index, std::nullopt);
+  std::erase(ready_, qp);
+  std::erase(starved_, qp);
+  qp->options().send_cq->Forget(ToUint(qp->number()));
+  qp->options().recv_cq->Forget(ToUint(qp->number()));
+  qps_[index].reset();
+  --qp_count_;
+}
+
+int Device::ModifyQp(QueuePair& qp, ibv_qp_type type, const ibv_qp_attr& attr,
+                     int mask) {
+  MutexLock lock(&mutex_);
+  const ibv_qp_state from = qp.state();
+  if ((mask & IBV_QP_CUR_STATE) != 0 && attr.cur_qp_state != from) {
+    return EINVAL;
+  }
+  const ibv_qp_state to = (mask & IBV_QP_STATE) != 0 ? attr.qp_state : from;
+  if (!ModifyAllowed(type, from, to, mask)) return EINVAL;
+  if ((mask & IBV_QP_PORT) != 0 && attr.port_num != 1) return EINVAL;
+  if ((mask & IBV_QP_PKEY_INDEX) != 0 && attr.pkey_index != 0) return EINVAL;
+  if ((mask & IBV_QP_PATH_MTU) != 0 &&
+      (attr.path_mtu < IBV_MTU_256 || attr.path_mtu > IBV_MTU_4096)) {
+    return EINVAL;
+  }
+  if ((mask & IBV_QP_MAX_QP_RD_ATOMIC) != 0 &&
+      attr.max_rd_atomic > limits_.max_rd_atomic) {
+    return EINVAL;
+  }
+  if ((mask & IBV_QP_MAX_DEST_RD_ATOMIC) != 0 &&
+      attr.max_dest_rd_atomic > limits_.max_rd_atomic) {
+    return EINVAL;
+  }
+  std::optional<Path> path;
+  if ((mask & IBV_QP_AV) != 0) {
+    path = PathOf(attr.ah_attr);
+    if (!path) return EINVAL;
+  }
+  const int error = qp.Modify(attr, mask, path);
+  if (error == 0) {
+    Enqueue(qp);
+    Pump(clock_.Now());
+  }
+  return error;
+}
+
+void Device::QueryQp(QueuePair& qp, ibv_qp_attr& attr) {
+  MutexLock lock(&mutex_);
+  qp.Query(attr);
+}
+
+int Device::PostSend(QueuePair& qp, ibv_send_wr* wr, ibv_send_wr** bad) {
+  MutexLock lock(&mutex_);
+  int error = 0;
+  for (; wr != nullptr; wr = wr->next) {
+    error = qp.PostSend(*wr);
+    if (error == 0) continue;
+    *bad = wr;
+    break;
+  }
+  Enqueue(qp);
+  Pump(clock_.Now());
+  return error;
+}
+
+size_t Device::SendRoom(QueuePair& qp) {
+  MutexLock lock(&mutex_);
+  return qp.send_room();
+}
+
+int Device::PostReceive(QueuePair& qp, ibv_recv_wr* wr, ibv_recv_wr** bad) {
+  MutexLock lock(&mutex_);
+  for (; wr != nullptr; wr = wr->next) {
+    if (const int error = qp.PostReceive(*wr)) {
+      *bad = wr;
+      return error;
+    }
+  }
+  return 0;
+}
+
+int Device::PostBind(QueuePair& qp, uint64_t wr_id, unsigned flags,
+                     uint32_t window_key, uint32_t new_key,
+                     const WindowBind& bind) {
+  MutexLock lock(&mutex_);
+  const int error = qp.PostBind(wr_id, flags, window_key, new_key, bind);
+  Enqueue(qp);
+  Pump(clock_.Now());
+  return error;
+}
+
+// ---- Progress.
+
+int Device::Poll(CompletionQueue& cq, std::span<ibv_wc> out) {
+  if (cq.empty()) ProgressInline(cq);
+  return cq.Poll(out);
+}
+
+// A thread that polls makes progress itself: peers need not wake the engine's
+// thread, which looks now and then whether that is still so. One that has armed
+// the queue looks for the last time before it sleeps, and leaves things as they
+// are.
+void Device::ProgressInline(const CompletionQueue& cq) {
+  const bool last_look = cq.armed();
+  if (!last_look) polled_.store(true, std::memory_order_relaxed);
+  // Whoever has the lock makes progress already.
+  const MutexTryLock lock(&mutex_);
+  if (!lock.owns()) return;
+  const bool resting = std::exchange(resting_, false);
+  for (int i = 0; i < kInlineRounds && cq.empty() && Progress(); ++i) continue;
+  if (!resting || (last_look && Rest())) return;
+  network_->Wake();
+}
+
+void Device::Arm(CompletionQueue& cq, bool solicited_only) {
+  cq.Arm(solicited_only);
+  if (!polled_.exchange(false) && !napping_.load()) return;
+  MutexLock lock(&mutex_);
+  network_->Wake();
+}
+
+bool Device::Rest() {
+  if (!network_->Rest()) return false;
+  resting_ = true;
+  rest_until_ = NextDeadline();
+  return true;
+}
+
+void Device::WakeForDeadline() {
+  if (!resting_) return;
+  const auto next = NextDeadline();
+  if (!next || (rest_until_ && *rest_until_ <= *next)) return;
+  rest_until_ = next;
+  network_->Wake();
+}
+
+bool Device::Progress() {
+  const Instant now = clock_.Now();
+  bool any = network_->Receive(now, *this) > 0;
+  any |= RunTimers(now);
+  if (const auto due = cm_.NextDeadline(); due && *due <= now) {
+    CmOutput output;
+    cm_.Expire(now, output);
+    Deliver(std::move(output));
+    any = true;
+  }
+  for (QueuePair* const qp : starved_) {
+    qp->queued = false;
+    Enqueue(*qp);
+  }
+  starved_.clear();
+  Pump(now);
+  return any;
+}
+
+std::optional<Instant> Device::NextDeadline() {
+  std::optional<Instant> next = network_->NextDeadline();
+  for (const auto& other : {timers_.Next(), cm_.NextDeadline()}) {
+    if (other && (!next || *other < *next)) next = other;
+  }
+  return next;
+}
+
+void Device::Enqueue(QueuePair& qp) {
+  if (qp.queued) return;
+  qp.queued = true;
+  ready_.push_back(&qp);
+}
+
+void Device::Pump(Instant now) {
+  if (ready_.empty()) return;
+  turn_.swap(ready_);
+  for (QueuePair* const qp : turn_) {
+    qp->queued = false;
+    const bool all = qp->Transmit(now, *network_);
+    if (!all) {
+      qp->queued = true;
+      starved_.push_back(qp);
+    }
+    SetTimer(*qp);
+  }
+  turn_.clear();
+  network_->Flush();
+  WakeForDeadline();
+}
+
+// A timer that is set too early looks again when it comes; so acknowledgements,
+// each of which moves the deadline, cost nothing.
+void Device::SetTimer(QueuePair& qp) {
+  const auto deadline = qp.NextDeadline();
+  if (!deadline || (qp.timer && *qp.timer <= *deadline)) return;
+  qp.timer = deadline;
+  timers_.Set(ToUint(qp.number()) & kIndexMask, deadline);
+}
+
+bool Device::RunTimers(Instant now) {
+  bool any = false;
+  while (const auto index = timers_.PopDue(now)) {
+    QueuePair& qp = *qps_[*index];
+    qp.timer.reset();
+    const auto deadline = qp.NextDeadline();
+    if (deadline && *deadline <= now) {
+      qp.OnTimer(now);
+      Enqueue(qp);
+      any = true;
+    } else {
+      SetTimer(qp);
+    }
+  }
+  return any;
+}
+
+// Called from within network_->Receive, under the lock.
+void Device::OnArrival(const Arrival& arrival) {
+  if (arrival.packet.bth.destination == kGsiQpn) return OnMad(arrival);
+  QueuePair* const qp = Find(arrival.packet.bth.destination);
+  if (qp == nullptr) return;
+  const Instant now = clock_.Now();
+  const bool heard = qp->heard();
+  qp->OnArrival(arrival, now);
+  Enqueue(*qp);
+  if (heard || !qp->heard()) return;
+  CmOutput output;
+  cm_.NotifyFirstPacket(qp->number(), now, output);
+  Deliver(std::move(output));
+}
+
+// ---- QP1.
+
+void Device::OnMad(const Arrival& arrival) {
+  if (arrival.packet.bth.opcode != Opcode::kUdSendOnly ||
+      arrival.packet.deth.qkey != kGsiQkey) {
+    return;
+  }
+  auto mad = ParseCmMad(arrival.packet.payload);
+  if (!mad) return;
+  CmOutput output;
+  cm_.HandleMad({.source = arrival.path.source,
+                 .destination = arrival.path.destination,
+                 .mad = *std::move(mad)},
+                clock_.Now(), output);
+  Deliver(std::move(output));
+}
+
+void Device::Deliver(CmOutput output) {
+  for (const CmDatagram& datagram : output.datagrams) SendMad(datagram);
+  if (!output.datagrams.empty()) network_->Flush();
+  WakeForDeadline();
+  if (!take_cm_event_) return;
+  for (const CmEvent& event : output.events) take_cm_event_(event);
+}
+
+void Device::SendMad(const CmDatagram& datagram) {
+  std::array<std::byte, kMadBytes> bytes;
+  WriteCmMad(datagram.mad, bytes);
+  const Segment segment(bytes);
+  Outgoing outgoing;
+  outgoing.packet.bth = {
+      .opcode = Opcode::kUdSendOnly, .destination = kGsiQpn, .psn = mad_psn_};
+  outgoing.packet.deth = {.qkey = kGsiQkey, .source = kGsiQpn};
+  outgoing.payload = {.segments = {&segment, 1}, .length = bytes.size()};
+  ++mad_psn_;
+  const Path path{.source = datagram.source,
+                  .destination = datagram.destination};
+  // A message that finds no room is lost: the CM repeats it.
+  if (network_->Room(path, kGsiQpn) > 0) network_->Send(path, outgoing);
+}
+
+}  // namespace nd::soft

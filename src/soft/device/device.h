@@ -1,0 +1,183 @@
+// The device of this process: its objects, the protocol of its queue pairs, its
+// communication manager, and what drives them.
+#ifndef ND_SOFT_DEVICE_DEVICE_H_
+#define ND_SOFT_DEVICE_DEVICE_H_
+
+#include <infiniband/verbs.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "base/clock.h"
+#include "base/random.h"
+#include "soft/cm/deadline_queue.h"
+#include "soft/cm/manager.h"
+#include "soft/cm/port_table.h"
+#include "soft/device/completion_queue.h"
+#include "soft/device/gid_table.h"
+#include "soft/device/limits.h"
+#include "soft/device/memory_table.h"
+#include "soft/device/queue_pair.h"
+#include "soft/device/receive_store.h"
+#include "soft/net/network.h"
+
+namespace nd::soft {
+
+// All of its state is behind one lock, but for the completion queues, which
+// have their own. Progress is made by whoever holds the lock: a thread that
+// polls an empty completion queue, and the engine's thread when nobody does.
+class Device final : private ArrivalSink {
+ public:
+  struct Options {
+    Limits limits{};
+    HostAddresses host{};
+  };
+  // The clock and the source of chance outlive it.
+  Device(const Options& options, std::unique_ptr<Network> network,
+         const Clock& clock, Random& random);
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  const Limits& limits() const { return limits_; }
+  const HostAddresses& host() const { return host_; }
+  ibv_mtu active_mtu() const { return active_mtu_; }
+  const Clock& clock() const { return clock_; }
+  std::optional<int> GidIndex(const Gid& gid) const;
+  bool IsLocal(const Gid& gid) const { return GidIndex(gid).has_value(); }
+  // Nothing: not an address that RoCE can use, or no such sgid_index.
+  std::optional<Path> PathOf(const ibv_ah_attr& attr) const;
+
+  // ---- Verbs. They take the lock. Those that return an int return an errno.
+  absl::StatusOr<PdId> AllocatePd();
+  void FreePd();
+  absl::StatusOr<uint32_t> RegisterMemory(
+      const MemoryTable::RegionOptions& options);
+  absl::Status ChangeMemory(uint32_t key,
+                            const MemoryTable::RegionChange& change);
+  absl::Status DeregisterMemory(uint32_t key);
+  absl::StatusOr<uint32_t> AllocateWindow(PdId pd, ibv_mw_type type);
+  void FreeWindow(uint32_t key);
+
+  absl::StatusOr<std::unique_ptr<CompletionQueue>> CreateCq(
+      uint32_t capacity, CompletionChannel* channel, void* owner);
+  void DestroyCq(std::unique_ptr<CompletionQueue> cq);
+  // Makes progress when there is nothing.
+  int Poll(CompletionQueue& cq, std::span<ibv_wc> out);
+
+  absl::StatusOr<std::unique_ptr<SharedReceiveQueue>> CreateSrq(
+      const SharedReceiveQueue::Options& options);
+  void DestroySrq(std::unique_ptr<SharedReceiveQueue> srq);
+  int PostSrqReceive(SharedReceiveQueue& srq, ibv_recv_wr* wr,
+                     ibv_recv_wr** bad);
+  // False: the SRQ holds more than `capacity`.
+  [[nodiscard]] bool ResizeSrq(SharedReceiveQueue& srq, size_t capacity);
+  void SetSrqLimit(SharedReceiveQueue& srq, uint32_t limit);
+  uint32_t SrqLimit(SharedReceiveQueue& srq);
+
+  // options.number is chosen here.
+  absl::StatusOr<QueuePair*> CreateQp(QueuePair::Options options);
+  void DestroyQp(QueuePair* qp);
+  int ModifyQp(QueuePair& qp, ibv_qp_type type, const ibv_qp_attr& attr,
+               int mask);
+  void QueryQp(QueuePair& qp, ibv_qp_attr& attr);
+  int PostSend(QueuePair& qp, ibv_send_wr* wr, ibv_send_wr** bad);
+  // Send requests that fit.
+  size_t SendRoom(QueuePair& qp);
+  int PostReceive(QueuePair& qp, ibv_recv_wr* wr, ibv_recv_wr** bad);
+  int PostBind(QueuePair& qp, uint64_t wr_id, unsigned flags,
+               uint32_t window_key, uint32_t new_key, const WindowBind& bind);
+
+  // ---- The communication manager, for whoever holds the lock.
+  absl::Mutex& mutex() ABSL_LOCK_RETURNED(mutex_) { return mutex_; }
+  CmManager& cm() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return cm_; }
+  void set_cm_events(std::function<void(const CmEvent&)> take)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    take_cm_event_ = std::move(take);
+  }
+  // Sends the MADs and hands the events on.
+  void Deliver(CmOutput output) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Network& network() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return *network_; }
+
+  // The application is about to wait for an event of this queue.
+  void Arm(CompletionQueue& cq, bool solicited_only);
+
+  // ---- For the engine's thread.
+  // Does what there is to do; false: there was nothing.
+  bool Progress() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // From now on arrivals make the network's descriptor readable: nobody polls.
+  // False: something has come. The thread may sleep until rest_until().
+  [[nodiscard]] bool Rest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::optional<Instant> rest_until() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return rest_until_;
+  }
+  // Whether the application polled since this was last asked, and has not gone
+  // to wait for an event.
+  bool TakePolled() { return polled_.exchange(false); }
+  // The thread sleeps because the application polls; arrivals do not wake it.
+  void set_napping(bool napping) { napping_.store(napping); }
+  void WakeEngine() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { network_->Wake(); }
+
+ private:
+  // ArrivalSink
+  void OnArrival(const Arrival& arrival) override
+      ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  void OnMad(const Arrival& arrival) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  QueuePair* Find(Qpn qpn) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SendMad(const CmDatagram& datagram)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Enqueue(QueuePair& qp) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Lets the queue pairs send what they have.
+  void Pump(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetTimer(QueuePair& qp) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool RunTimers(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::optional<Instant> NextDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The engine's thread sleeps too long for what is due now.
+  void WakeForDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ProgressInline(const CompletionQueue& cq);
+
+  const Limits limits_;
+  const HostAddresses host_;
+  const ibv_mtu active_mtu_;
+  const Clock& clock_;
+  Random& random_;
+  std::atomic<bool> polled_{false};
+  std::atomic<bool> napping_{false};
+
+  absl::Mutex mutex_;
+  const std::unique_ptr<Network> network_ ABSL_GUARDED_BY(mutex_);
+  CmManager cm_ ABSL_GUARDED_BY(mutex_);
+  std::function<void(const CmEvent&)> take_cm_event_ ABSL_GUARDED_BY(mutex_);
+  MemoryTable memory_ ABSL_GUARDED_BY(mutex_);
+  uint32_t last_pd_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint32_t pds_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint32_t cqs_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint32_t srqs_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint32_t qp_count_ ABSL_GUARDED_BY(mutex_) = 0;
+  // By the lower bits of their numbers.
+  std::vector<std::unique_ptr<QueuePair>> qps_ ABSL_GUARDED_BY(mutex_);
+  uint32_t last_qp_index_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Those that have something to send, and those that found no room.
+  std::vector<QueuePair*> ready_ ABSL_GUARDED_BY(mutex_);
+  std::vector<QueuePair*> starved_ ABSL_GUARDED_BY(mutex_);
+  std::vector<QueuePair*> turn_ ABSL_GUARDED_BY(mutex_);
+  DeadlineQueue<uint32_t> timers_ ABSL_GUARDED_BY(mutex_);  // by index
+  Psn mad_psn_ ABSL_GUARDED_BY(mutex_);
+  // The engine's thread sleeps, until then or something comes.
+  bool resting_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<Instant> rest_until_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace nd::soft
+
+#endif  // ND_SOFT_DEVICE_DEVICE_H_

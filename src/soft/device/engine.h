@@ -1,0 +1,37 @@
+// The thread that serves peers, timers and connections while the application
+// does something else.
+#ifndef ND_SOFT_DEVICE_ENGINE_H_
+#define ND_SOFT_DEVICE_ENGINE_H_
+
+#include <atomic>
+#include <thread>
+
+#include "soft/device/device.h"
+
+namespace nd::soft {
+
+// Runs from its construction to its destruction, with all signals blocked.
+class Engine {
+ public:
+  // The device outlives it.
+  explicit Engine(Device& device);
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+  ~Engine();
+
+ private:
+  void Run();
+  // Makes progress once; false: there was nothing to do, for a while already,
+  // and peers will wake this thread.
+  bool Work(int& fruitless);
+  void Sleep(std::optional<Instant> until) const;
+
+  Device& device_;
+  int fd_ = -1;  // the network's
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+}  // namespace nd::soft
+
+#endif  // ND_SOFT_DEVICE_ENGINE_H_

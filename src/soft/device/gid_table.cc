@@ -1,0 +1,152 @@
+#include "soft/device/gid_table.h"
+
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+#include "base/fd.h"
+#include "base/status.h"
+
+namespace nd::soft {
+namespace {
+
+constexpr size_t kMacBytes = 6;
+constexpr uint16_t kAnyPort = 4791;
+
+Gid GidOf(const sockaddr_in& address) {
+  Gid gid{};
+  std::memcpy(gid.data() + kMappedPrefix.size(), &address.sin_addr,
+              sizeof(address.sin_addr));
+  return Mapped(gid);
+}
+
+Gid GidOf(const sockaddr_in6& address) {
+  Gid gid{};
+  std::memcpy(gid.data(), &address.sin6_addr, gid.size());
+  return gid;
+}
+
+constexpr Gid kLoopback4 = {0, 0, 0,    0,    0,   0, 0, 0,
+                            0, 0, 0xff, 0xff, 127, 0, 0, 1};
+constexpr Gid kLoopback6 = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+
+// EUI-64, as Linux makes it for its RoCE devices.
+uint64_t GuidOf(const sockaddr_ll& link) {
+  if (link.sll_halen != kMacBytes) return 0;
+  const unsigned char* mac = link.sll_addr;
+  const uint8_t bytes[] = {static_cast<uint8_t>(mac[0] ^ 2),
+                           mac[1],
+                           mac[2],
+                           0xff,
+                           0xfe,
+                           mac[3],
+                           mac[4],
+                           mac[5]};
+  uint64_t guid = 0;
+  for (const uint8_t byte : bytes) guid = guid << 8 | byte;
+  return guid;
+}
+
+uint32_t MtuOf(int socket, const char* interface) {
+  ifreq request{};
+  std::strncpy(request.ifr_name, interface, sizeof(request.ifr_name) - 1);
+  if (ioctl(socket, SIOCGIFMTU, &request) != 0) return 0;
+  return static_cast<uint32_t>(request.ifr_mtu);
+}
+
+// A stable number where no interface has an address of its own.
+uint64_t GuidOfHostName() {
+  char name[256] = {};
+  gethostname(name, sizeof(name) - 1);
+  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
+  for (const char* c = name; *c != '\0'; ++c) {
+    hash = (hash ^ static_cast<unsigned char>(*c)) * 0x100000001b3;
+  }
+  return hash | uint64_t{2} << 56;  // locally administered
+}
+
+}  // namespace
+
+HostAddresses ReadHostAddresses() {
+  HostAddresses host;
+  std::vector<GidEntry> loopback;
+  ifaddrs* list = nullptr;
+  if (getifaddrs(&list) != 0) list = nullptr;
+  const std::unique_ptr<ifaddrs, decltype(&freeifaddrs)> owner(list,
+                                                               freeifaddrs);
+  const Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  for (const ifaddrs* each = list; each != nullptr; each = each->ifa_next) {
+    if (each->ifa_addr == nullptr || (each->ifa_flags & IFF_UP) == 0) continue;
+    const bool is_loopback = (each->ifa_flags & IFF_LOOPBACK) != 0;
+    if (each->ifa_addr->sa_family == AF_PACKET) {
+      const auto& link = *reinterpret_cast<sockaddr_ll*>(each->ifa_addr);
+      if (is_loopback) continue;
+      if (host.guid == 0) host.guid = GuidOf(link);
+      host.mtu_bytes =
+          std::min(host.mtu_bytes, MtuOf(socket.get(), each->ifa_name));
+      continue;
+    }
+    GidEntry entry{.interface_index = if_nametoindex(each->ifa_name),
+                   .interface = each->ifa_name};
+    if (each->ifa_addr->sa_family == AF_INET) {
+      entry.gid = GidOf(*reinterpret_cast<sockaddr_in*>(each->ifa_addr));
+    } else if (each->ifa_addr->sa_family == AF_INET6) {
+      entry.gid = GidOf(*reinterpret_cast<sockaddr_in6*>(each->ifa_addr));
+    } else {
+      continue;
+    }
+    (is_loopback ? loopback : host.gids).push_back(std::move(entry));
+  }
+  std::ranges::move(loopback, std::back_inserter(host.gids));
+  for (const Gid& gid : {kLoopback4, kLoopback6}) {
+    if (std::ranges::find(host.gids, gid, &GidEntry::gid) == host.gids.end()) {
+      host.gids.push_back(
+          {.gid = gid, .interface_index = 1, .interface = "lo"});
+    }
+  }
+  if (host.guid == 0) host.guid = GuidOfHostName();
+  return host;
+}
+
+// Asks the kernel, by a socket that is connected and sends nothing.
+absl::StatusOr<Gid> SourceAddressFor(const Gid& destination) {
+  const bool ipv4 = IsIpv4(destination);
+  const Fd socket(
+      ::socket(ipv4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!socket.valid()) return ErrnoStatus(errno, "socket");
+  sockaddr_in to4{};
+  to4.sin_family = AF_INET;
+  to4.sin_port = htons(kAnyPort);
+  sockaddr_in6 to6{};
+  to6.sin6_family = AF_INET6;
+  to6.sin6_port = htons(kAnyPort);
+  std::memcpy(&to4.sin_addr, destination.data() + kMappedPrefix.size(),
+              sizeof(to4.sin_addr));
+  std::memcpy(&to6.sin6_addr, destination.data(), destination.size());
+  const auto* to = ipv4 ? reinterpret_cast<const sockaddr*>(&to4)
+                        : reinterpret_cast<const sockaddr*>(&to6);
+  const socklen_t to_bytes = ipv4 ? sizeof(to4) : sizeof(to6);
+  if (connect(socket.get(), to, to_bytes) != 0) {
+    return ErrnoStatus(errno, "no way to the address");
+  }
+  sockaddr_storage from{};
+  socklen_t from_bytes = sizeof(from);
+  if (getsockname(socket.get(), reinterpret_cast<sockaddr*>(&from),
+                  &from_bytes) != 0) {
+    return ErrnoStatus(errno, "getsockname");
+  }
+  return ipv4 ? GidOf(reinterpret_cast<const sockaddr_in&>(from))
+              : GidOf(reinterpret_cast<const sockaddr_in6&>(from));
+}
+
+}  // namespace nd::soft

@@ -1,0 +1,542 @@
+#include "soft/device/queue_pair.h"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "soft/device/grh.h"
+
+namespace nd::soft {
+namespace {
+
+constexpr uint32_t kMax24Bits = 0xffffff;
+constexpr uint8_t kMaxTimeout = 31;
+constexpr uint8_t kMaxRetries = 7;
+
+// What a send opcode of verbs means here.
+struct OpcodeMeaning {
+  ibv_wr_opcode opcode;
+  Operation operation;
+  Ending ending;
+  ibv_wc_opcode completion;
+};
+constexpr OpcodeMeaning kOpcodes[] = {
+    {IBV_WR_SEND, Operation::kSend, Ending::kPlain, IBV_WC_SEND},
+    {IBV_WR_SEND_WITH_IMM, Operation::kSend, Ending::kImmediate, IBV_WC_SEND},
+    {IBV_WR_SEND_WITH_INV, Operation::kSend, Ending::kInvalidate, IBV_WC_SEND},
+    {IBV_WR_RDMA_WRITE, Operation::kWrite, Ending::kPlain, IBV_WC_RDMA_WRITE},
+    {IBV_WR_RDMA_WRITE_WITH_IMM, Operation::kWrite, Ending::kImmediate,
+     IBV_WC_RDMA_WRITE},
+    {IBV_WR_RDMA_READ, Operation::kRead, Ending::kPlain, IBV_WC_RDMA_READ},
+    {IBV_WR_ATOMIC_CMP_AND_SWP, Operation::kCompareSwap, Ending::kPlain,
+     IBV_WC_COMP_SWAP},
+    {IBV_WR_ATOMIC_FETCH_AND_ADD, Operation::kFetchAdd, Ending::kPlain,
+     IBV_WC_FETCH_ADD},
+    {IBV_WR_BIND_MW, Operation::kLocal, Ending::kPlain, IBV_WC_BIND_MW},
+    {IBV_WR_LOCAL_INV, Operation::kLocal, Ending::kPlain, IBV_WC_LOCAL_INV},
+};
+
+const OpcodeMeaning* MeaningOf(ibv_wr_opcode opcode) {
+  for (const OpcodeMeaning& meaning : kOpcodes) {
+    if (meaning.opcode == opcode) return &meaning;
+  }
+  return nullptr;
+}
+
+// 10.4.1: what a transport serves.
+bool Serves(Transport transport, const OpcodeMeaning& meaning) {
+  switch (transport) {
+    case Transport::kRc:
+      return true;
+    case Transport::kUc:
+      return !IsAnswered(meaning.operation) &&
+             meaning.ending != Ending::kInvalidate;
+    case Transport::kUd:
+      return meaning.operation == Operation::kSend &&
+             meaning.ending != Ending::kInvalidate;
+    default:
+      return false;
+  }
+}
+
+// The verbs' states have the order of QpState.
+ibv_qp_state ToVerbs(QpState state) { return static_cast<ibv_qp_state>(state); }
+QpState FromVerbs(ibv_qp_state state) { return static_cast<QpState>(state); }
+static_assert(static_cast<int>(QpState::kErr) == IBV_QPS_ERR &&
+              static_cast<int>(QpState::kSqd) == IBV_QPS_SQD);
+
+}  // namespace
+
+ibv_wc_status WindowAction::Run() {
+  if (invalidate) {
+    return memory->Invalidate(key, by) ? IBV_WC_SUCCESS : IBV_WC_MW_BIND_ERR;
+  }
+  const absl::Status bound = type1 ? memory->BindType1(key, new_key, by, bind)
+                                   : memory->BindType2(key, new_key, by, bind);
+  return bound.ok() ? IBV_WC_SUCCESS : IBV_WC_MW_BIND_ERR;
+}
+
+// Hands packets on to the network, on the way that they are to take.
+class QueuePair::NetOutbox final : public Outbox {
+ public:
+  NetOutbox(QueuePair& qp, Network& network) : qp_(qp), network_(network) {}
+
+  size_t room() const override {
+    const size_t room = Room();
+    if (room == 0) blocked_ = true;
+    return room;
+  }
+  void Send(const Outgoing& outgoing) override {
+    const Path* const datagram_path =
+        reinterpret_cast<const Path*>(outgoing.route);
+    network_.Send(datagram_path != nullptr ? *datagram_path : qp_.path_,
+                  outgoing);
+  }
+  bool blocked() const { return blocked_; }
+
+ private:
+  size_t Room() const {
+    if (!qp_.datagram()) {
+      return network_.Room(qp_.path_, Qpn(qp_.attr_.dest_qp_num));
+    }
+    if (qp_.qp_.sends_queued() == 0) return 1;
+    const SendSlot& oldest = qp_.OldestSlot();
+    return std::min<size_t>(1, network_.Room(oldest.path, oldest.destination));
+  }
+
+  QueuePair& qp_;
+  Network& network_;
+  mutable bool blocked_ = false;
+};
+
+QueuePair::QueuePair(const Options& options, MemoryTable& memory)
+    : options_(options),
+      memory_(memory),
+      slots_(options.cap.max_send_wr),
+      segments_(size_t{options.cap.max_send_wr} *
+                std::max(options.cap.max_send_sge, 1u)),
+      inline_(new std::byte[size_t{options.cap.max_send_wr} *
+                            options.cap.max_inline_data]),
+      receives_(options.srq != nullptr ? 0 : options.cap.max_recv_wr,
+                options.cap.max_recv_sge),
+      qp_({.transport = options.transport,
+           .number = options.number,
+           .send_depth = options.cap.max_send_wr},
+          {.memory = *this, .receives = *this, .completions = *this}) {
+  attr_.port_num = 1;
+}
+
+ibv_qp_state QueuePair::state() const { return ToVerbs(qp_.state()); }
+
+const QueuePair::SendSlot& QueuePair::OldestSlot() const {
+  return slots_[(posted_ - qp_.sends_queued()) % slots_.size()];
+}
+
+int QueuePair::Modify(const ibv_qp_attr& attr, int mask,
+                      const std::optional<Path>& path) {
+  const ibv_qp_state to = (mask & IBV_QP_STATE) != 0 ? attr.qp_state : state();
+  if (to == IBV_QPS_RESET || to == IBV_QPS_ERR) {
+    if (!qp_.Modify(FromVerbs(to), qp_.attributes())) return EINVAL;
+    if (to == IBV_QPS_RESET) {
+      receives_.Clear();
+      heard_ = false;
+      attr_ = {};
+      attr_.port_num = 1;
+    }
+    return 0;
+  }
+  ibv_qp_attr next = attr_;
+  if ((mask & IBV_QP_ACCESS_FLAGS) != 0) {
+    next.qp_access_flags = attr.qp_access_flags;
+  }
+  if ((mask & IBV_QP_QKEY) != 0) next.qkey = attr.qkey;
+  if ((mask & IBV_QP_AV) != 0) next.ah_attr = attr.ah_attr;
+  if ((mask & IBV_QP_PATH_MTU) != 0) next.path_mtu = attr.path_mtu;
+  if ((mask & IBV_QP_DEST_QPN) != 0) next.dest_qp_num = attr.dest_qp_num;
+  if ((mask & IBV_QP_RQ_PSN) != 0) next.rq_psn = attr.rq_psn & kMax24Bits;
+  if ((mask & IBV_QP_SQ_PSN) != 0) next.sq_psn = attr.sq_psn & kMax24Bits;
+  if ((mask & IBV_QP_TIMEOUT) != 0) next.timeout = attr.timeout;
+  if ((mask & IBV_QP_RETRY_CNT) != 0) next.retry_cnt = attr.retry_cnt;
+  if ((mask & IBV_QP_RNR_RETRY) != 0) next.rnr_retry = attr.rnr_retry;
+  if ((mask & IBV_QP_MIN_RNR_TIMER) != 0) {
+    next.min_rnr_timer = attr.min_rnr_timer;
+  }
+  if ((mask & IBV_QP_MAX_QP_RD_ATOMIC) != 0) {
+    next.max_rd_atomic = attr.max_rd_atomic;
+  }
+  if ((mask & IBV_QP_MAX_DEST_RD_ATOMIC) != 0) {
+    next.max_dest_rd_atomic = attr.max_dest_rd_atomic;
+  }
+  if (next.timeout > kMaxTimeout || next.min_rnr_timer > kMaxTimeout ||
+      next.retry_cnt > kMaxRetries || next.rnr_retry > kMaxRetries ||
+      next.dest_qp_num > kMax24Bits) {
+    return EINVAL;
+  }
+  QpAttributes attributes = qp_.attributes();
+  attributes.access = next.qp_access_flags;
+  attributes.qkey = Qkey(next.qkey);
+  if (next.path_mtu != 0) attributes.mtu_bytes = 128u << next.path_mtu;
+  if (datagram()) attributes.mtu_bytes = 4096;
+  attributes.destination = Qpn(next.dest_qp_num);
+  attributes.receive_psn = Psn(next.rq_psn);
+  attributes.send_psn = Psn(next.sq_psn);
+  attributes.max_dest_rd_atomic = next.max_dest_rd_atomic;
+  attributes.max_rd_atomic = next.max_rd_atomic;
+  attributes.min_rnr_timer = next.min_rnr_timer;
+  attributes.retry_cnt = next.retry_cnt;
+  attributes.rnr_retry = next.rnr_retry;
+  attributes.ack_timeout = next.timeout;
+  if (!qp_.Modify(FromVerbs(to), attributes)) return EINVAL;
+  attr_ = next;
+  if (path) path_ = *path;
+  return 0;
+}
+
+void QueuePair::Query(ibv_qp_attr& attr) const {
+  attr = attr_;
+  attr.qp_state = attr.cur_qp_state = state();
+  attr.path_mig_state = IBV_MIG_MIGRATED;
+  attr.cap = options_.cap;
+}
+
+// ---- Requests.
+
+int QueuePair::CollectInline(const ibv_send_wr& wr, SendWork& work) {
+  const size_t slot = posted_ % slots_.size();
+  std::byte* const place = inline_.get() + slot * options_.cap.max_inline_data;
+  size_t length = 0;
+  for (const ibv_sge& sge : std::span(wr.sg_list, size_t(wr.num_sge))) {
+    if (sge.length > options_.cap.max_inline_data - length) return EINVAL;
+    if (sge.length == 0) continue;
+    std::memcpy(place + length, reinterpret_cast<const void*>(sge.addr),
+                sge.length);
+    length += sge.length;
+  }
+  Segment& segment = segments_[slot * std::max(options_.cap.max_send_sge, 1u)];
+  segment = {place, length};
+  work.segments = {&segment, 1};
+  return 0;
+}
+
+// A key that does not allow what is asked is a fault of the work, found when
+// its turn comes (10.8.3.2).
+int QueuePair::Collect(const ibv_send_wr& wr, SendWork& work) {
+  const size_t slot = posted_ % slots_.size();
+  Segment* const first =
+      &segments_[slot * std::max(options_.cap.max_send_sge, 1u)];
+  const bool filled = IsAnswered(work.operation);
+  size_t count = 0;
+  for (const ibv_sge& sge : std::span(wr.sg_list, size_t(wr.num_sge))) {
+    const auto segment = memory_.FindLocal(options_.pd, sge, filled);
+    if (!segment) {
+      work.fault = IBV_WC_LOC_PROT_ERR;
+      break;
+    }
+    first[count++] = *segment;
+  }
+  work.segments = {first, count};
+  return 0;
+}
+
+int QueuePair::PostSend(const ibv_send_wr& wr) {
+  const OpcodeMeaning* const meaning = MeaningOf(wr.opcode);
+  if (meaning == nullptr || !Serves(options_.transport, *meaning) ||
+      wr.num_sge < 0 ||
+      static_cast<uint32_t>(wr.num_sge) > options_.cap.max_send_sge) {
+    return EINVAL;
+  }
+  if (qp_.sends_queued() >= slots_.size()) return ENOMEM;
+  SendWork work{
+      .wr_id = wr.wr_id,
+      .operation = meaning->operation,
+      .wc_opcode = meaning->completion,
+      .signaled = options_.signal_all || (wr.send_flags & IBV_SEND_SIGNALED),
+      .fence = (wr.send_flags & IBV_SEND_FENCE) != 0,
+      .solicited = (wr.send_flags & IBV_SEND_SOLICITED) != 0,
+      .ending = meaning->ending,
+      .immediate = ntohl(wr.imm_data),
+      .invalidate = Rkey(wr.invalidate_rkey)};
+  SendSlot& slot = NextSlot();
+  switch (meaning->operation) {
+    case Operation::kSend:
+      break;
+    case Operation::kWrite:
+    case Operation::kRead:
+      work.remote_address = wr.wr.rdma.remote_addr;
+      work.rkey = Rkey(wr.wr.rdma.rkey);
+      break;
+    case Operation::kCompareSwap:
+    case Operation::kFetchAdd: {
+      work.remote_address = wr.wr.atomic.remote_addr;
+      work.rkey = Rkey(wr.wr.atomic.rkey);
+      const bool swaps = meaning->operation == Operation::kCompareSwap;
+      work.compare = wr.wr.atomic.compare_add;
+      work.swap_or_add = swaps ? wr.wr.atomic.swap : wr.wr.atomic.compare_add;
+      break;
+    }
+    case Operation::kLocal:
+      slot.action.memory = &memory_;
+      slot.action.by = accessor();
+      slot.action.type1 = false;
+      slot.action.invalidate = wr.opcode == IBV_WR_LOCAL_INV;
+      if (slot.action.invalidate) {
+        slot.action.key = wr.invalidate_rkey;
+      } else {
+        const ibv_mw_bind_info& bind = wr.bind_mw.bind_info;
+        slot.action.key = wr.bind_mw.mw->rkey;
+        slot.action.new_key = wr.bind_mw.rkey;
+        slot.action.bind = {.region_key = bind.mr->lkey,
+                            .address = bind.addr,
+                            .length = bind.length,
+                            .access = bind.mw_access_flags};
+      }
+      work.action = &slot.action;
+      return PostWork(work);
+  }
+  if (datagram()) {
+    const auto* const ah = reinterpret_cast<const AddressHandle*>(wr.wr.ud.ah);
+    if (ah == nullptr) return EINVAL;
+    if (ah->pd != options_.pd) work.fault = IBV_WC_LOC_QP_OP_ERR;
+    slot.path = ah->path;
+    slot.destination = Qpn(wr.wr.ud.remote_qpn & kMax24Bits);
+    work.address = {.destination = slot.destination,
+                    .qkey = Qkey(wr.wr.ud.remote_qkey),
+                    .route = reinterpret_cast<uint64_t>(&slot.path)};
+  }
+  const bool in_line = (wr.send_flags & IBV_SEND_INLINE) != 0;
+  if (in_line && IsAnswered(meaning->operation)) return EINVAL;
+  const int error = in_line ? CollectInline(wr, work) : Collect(wr, work);
+  return error != 0 ? error : PostWork(work);
+}
+
+int QueuePair::PostBind(uint64_t wr_id, unsigned flags, uint32_t window_key,
+                        uint32_t new_key, const WindowBind& bind) {
+  if (options_.transport == Transport::kUd) return EINVAL;
+  if (qp_.sends_queued() >= slots_.size()) return ENOMEM;
+  WindowAction& action = NextSlot().action;
+  action.memory = &memory_;
+  action.by = accessor();
+  action.invalidate = false;
+  action.type1 = true;
+  action.key = window_key;
+  action.new_key = new_key;
+  action.bind = bind;
+  return PostWork(
+      {.wr_id = wr_id,
+       .operation = Operation::kLocal,
+       .wc_opcode = IBV_WC_BIND_MW,
+       .signaled = options_.signal_all || (flags & IBV_SEND_SIGNALED) != 0,
+       .fence = (flags & IBV_SEND_FENCE) != 0,
+       .action = &action});
+}
+
+int QueuePair::PostWork(const SendWork& work) {
+  switch (qp_.Post(work)) {
+    case PostResult::kPosted:
+      ++posted_;
+      return 0;
+    case PostResult::kWrongState:
+      return EINVAL;
+    case PostResult::kFull:
+      return ENOMEM;
+  }
+  return EINVAL;
+}
+
+int QueuePair::PostReceive(const ibv_recv_wr& wr) {
+  if (qp_.state() == QpState::kReset || options_.srq != nullptr) return EINVAL;
+  if (wr.num_sge < 0 ||
+      static_cast<uint32_t>(wr.num_sge) > options_.cap.max_recv_sge) {
+    return EINVAL;
+  }
+  if (!receives_.Post(wr.wr_id, {wr.sg_list, size_t(wr.num_sge)})) {
+    return ENOMEM;
+  }
+  qp_.OnReceivePosted();
+  return 0;
+}
+
+// ---- The protocol's ports.
+
+// A connected queue pair takes packets of its peer only (9.6.1.4).
+void QueuePair::OnArrival(const Arrival& arrival, Instant now) {
+  if (!datagram() && (arrival.path.source != path_.destination ||
+                      arrival.path.destination != path_.source)) {
+    return;
+  }
+  heard_ = true;
+  arrival_ = &arrival;
+  qp_.OnPacket(arrival.packet, now);
+  arrival_ = nullptr;
+}
+
+bool QueuePair::Transmit(Instant now, Network& network) {
+  NetOutbox outbox(*this, network);
+  qp_.Transmit(now, outbox);
+  return !outbox.blocked();
+}
+
+std::optional<std::span<std::byte>> QueuePair::Find(const MemoryClaim& claim) {
+  return memory_.FindRemote(accessor(), claim);
+}
+
+bool QueuePair::Invalidate(Rkey rkey) {
+  return memory_.Invalidate(ToUint(rkey), accessor());
+}
+
+std::optional<ReceiveWork> QueuePair::Take() {
+  const auto posted =
+      options_.srq != nullptr ? options_.srq->Take() : receives_.Take();
+  if (!posted) return std::nullopt;
+  const PdId pd = options_.srq != nullptr ? options_.srq->pd() : options_.pd;
+  ReceiveWork work{.wr_id = posted->wr_id};
+  receive_segments_.clear();
+  for (const ibv_sge& sge : posted->sges) {
+    const auto segment = memory_.FindLocal(pd, sge, true);
+    if (!segment) {
+      work.fault = IBV_WC_LOC_PROT_ERR;
+      break;
+    }
+    receive_segments_.push_back(*segment);
+  }
+  if (datagram() && !SplitForGrh() && work.fault == IBV_WC_SUCCESS) {
+    work.fault = IBV_WC_LOC_LEN_ERR;
+  }
+  work.segments = receive_segments_;
+  return work;
+}
+
+// The first 40 bytes of a datagram's receive are for its GRH (10.2.5).
+bool QueuePair::SplitForGrh() {
+  grh_segments_.clear();
+  size_t left = kGrhBytes;
+  size_t whole = 0;
+  for (Segment& segment : receive_segments_) {
+    const size_t part = std::min(left, segment.size());
+    grh_segments_.push_back(segment.first(part));
+    segment = segment.subspan(part);
+    left -= part;
+    if (!segment.empty()) break;
+    ++whole;
+  }
+  receive_segments_.erase(receive_segments_.begin(),
+                          receive_segments_.begin() + whole);
+  return left == 0;
+}
+
+void QueuePair::SendCompleted(const WorkCompletion& completion) {
+  CqEntry entry;
+  entry.wc.wr_id = completion.wr_id;
+  entry.wc.status = completion.status;
+  entry.wc.opcode = completion.opcode;
+  entry.wc.byte_len = completion.byte_len;
+  entry.wc.qp_num = ToUint(options_.number);
+  Push(*options_.send_cq, entry);
+}
+
+void QueuePair::ReceiveCompleted(const WorkCompletion& completion) {
+  CqEntry entry;
+  ibv_wc& wc = entry.wc;
+  wc.wr_id = completion.wr_id;
+  wc.status = completion.status;
+  wc.opcode = completion.opcode;
+  wc.byte_len = completion.byte_len;
+  wc.qp_num = ToUint(options_.number);
+  wc.src_qp = ToUint(datagram() ? completion.source : Qpn(attr_.dest_qp_num));
+  entry.solicited = completion.solicited;
+  if (completion.ending == Ending::kImmediate) {
+    wc.wc_flags |= IBV_WC_WITH_IMM;
+    wc.imm_data = htonl(completion.immediate);
+  } else if (completion.ending == Ending::kInvalidate) {
+    wc.wc_flags |= IBV_WC_WITH_INV;
+    wc.invalidated_rkey = ToUint(completion.invalidated);
+  }
+  if (datagram() && completion.status == IBV_WC_SUCCESS &&
+      arrival_ != nullptr) {
+    wc.wc_flags |= IBV_WC_GRH;
+    wc.byte_len += kGrhBytes;
+    Scatter(MakeGrh(arrival_->path, arrival_->packet), grh_segments_, 0);
+  }
+  Push(*options_.recv_cq, entry);
+}
+
+void QueuePair::Push(CompletionQueue& cq, const CqEntry& entry) {
+  if (cq.Push(entry)) return;
+  AsyncSource{options_.events.events, cq.owner()}.Raise(IBV_EVENT_CQ_ERR);
+}
+
+// ---- Which attributes go with which step.
+
+namespace {
+
+struct Step {
+  ibv_qp_state from;
+  ibv_qp_state to;
+  int rc_required, rc_optional;
+  int uc_required, uc_optional;
+  int ud_required, ud_optional;
+};
+
+constexpr int kCommonOptional = IBV_QP_CUR_STATE | IBV_QP_ACCESS_FLAGS |
+                                IBV_QP_ALT_PATH | IBV_QP_PATH_MIG_STATE;
+constexpr int kToInit = IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS;
+constexpr int kToInitUd = IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_QKEY;
+constexpr int kToRtrUc =
+    IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
+constexpr int kToRtrRc =
+    kToRtrUc | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+constexpr int kToRtrOptional =
+    IBV_QP_ALT_PATH | IBV_QP_ACCESS_FLAGS | IBV_QP_PKEY_INDEX;
+constexpr int kToRtsRc = IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
+                         IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC;
+constexpr int kUdOptional = IBV_QP_CUR_STATE | IBV_QP_QKEY;
+constexpr int kSqdOptionalUc = IBV_QP_PORT | IBV_QP_AV | IBV_QP_ALT_PATH |
+                               IBV_QP_ACCESS_FLAGS | IBV_QP_PKEY_INDEX |
+                               IBV_QP_PATH_MIG_STATE;
+constexpr int kSqdOptionalRc =
+    kSqdOptionalUc | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
+    IBV_QP_MAX_QP_RD_ATOMIC | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+
+constexpr Step kSteps[] = {
+    {IBV_QPS_RESET, IBV_QPS_INIT, kToInit, 0, kToInit, 0, kToInitUd, 0},
+    {IBV_QPS_INIT, IBV_QPS_INIT, 0, kToInit, 0, kToInit, 0, kToInitUd},
+    {IBV_QPS_INIT, IBV_QPS_RTR, kToRtrRc, kToRtrOptional, kToRtrUc,
+     kToRtrOptional, 0, IBV_QP_PKEY_INDEX | IBV_QP_QKEY},
+    {IBV_QPS_RTR, IBV_QPS_RTS, kToRtsRc, kCommonOptional | IBV_QP_MIN_RNR_TIMER,
+     IBV_QP_SQ_PSN, kCommonOptional, IBV_QP_SQ_PSN, kUdOptional},
+    {IBV_QPS_RTS, IBV_QPS_RTS, 0, kCommonOptional | IBV_QP_MIN_RNR_TIMER, 0,
+     kCommonOptional, 0, kUdOptional},
+    {IBV_QPS_RTS, IBV_QPS_SQD, 0, IBV_QP_EN_SQD_ASYNC_NOTIFY, 0,
+     IBV_QP_EN_SQD_ASYNC_NOTIFY, 0, IBV_QP_EN_SQD_ASYNC_NOTIFY},
+    {IBV_QPS_SQD, IBV_QPS_RTS, 0, kCommonOptional | IBV_QP_MIN_RNR_TIMER, 0,
+     kCommonOptional, 0, kUdOptional},
+    {IBV_QPS_SQD, IBV_QPS_SQD, 0, kSqdOptionalRc, 0, kSqdOptionalUc, 0,
+     IBV_QP_PKEY_INDEX | IBV_QP_QKEY},
+    {IBV_QPS_SQE, IBV_QPS_RTS, 0, 0, 0, IBV_QP_CUR_STATE | IBV_QP_ACCESS_FLAGS,
+     0, kUdOptional},
+};
+
+}  // namespace
+
+bool ModifyAllowed(ibv_qp_type type, ibv_qp_state from, ibv_qp_state to,
+                   int mask) {
+  mask &= ~IBV_QP_STATE;
+  if (to == IBV_QPS_RESET || to == IBV_QPS_ERR) {
+    return (mask & ~IBV_QP_CUR_STATE) == 0;
+  }
+  for (const Step& step : kSteps) {
+    if (step.from != from || step.to != to) continue;
+    const auto [required, optional] =
+        type == IBV_QPT_RC   ? std::pair(step.rc_required, step.rc_optional)
+        : type == IBV_QPT_UC ? std::pair(step.uc_required, step.uc_optional)
+                             : std::pair(step.ud_required, step.ud_optional);
+    return (mask & required) == required &&
+           (mask & ~(required | optional)) == 0;
+  }
+  return false;
+}
+
+}  // namespace nd::soft
