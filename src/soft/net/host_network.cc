@@ -1,0 +1,352 @@
+#include "soft/net/host_network.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "soft/wire/packet.h"
+
+namespace nd::soft {
+namespace {
+
+constexpr uint32_t kSlots = 1 << kSlotBits;  // 0 is nobody's
+
+// Packets that one Receive hands out, more or less.
+constexpr size_t kBudget = 64;
+// While rings bring packets, sockets are looked at once in so many rounds.
+constexpr uint32_t kQuietRounds = 16;
+// Messages that are taken from a socket at a time.
+constexpr size_t kMessages = 16;
+
+constexpr size_t kLoopbackBytes = size_t{1} << 20;
+
+// The least ring in which the largest frame always finds a place.
+constexpr size_t kMinRingBytes = size_t{16} << 10;
+static_assert(kMinRingBytes > 2 * (kMaxFrameBytes + 16));
+
+absl::Status Check(const HostNetworkOptions& options) {
+  if (options.ring_bytes < kMinRingBytes ||
+      options.ring_bytes > kMaxRingBytes ||
+      !IsRingSize(kRingControlBytes + options.ring_bytes)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a ring of ", options.ring_bytes,
+                     " bytes: has to be a power of two, from ", kMinRingBytes,
+                     " to ", kMaxRingBytes));
+  }
+  if (options.first_slot.has_value() &&
+      (*options.first_slot == 0 || *options.first_slot >= kSlots)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "slot ", *options.first_slot, ": has to be from 1 to ", kSlots - 1));
+  }
+  return absl::OkStatus();
+}
+
+std::optional<Instant> Earlier(std::optional<Instant> a,
+                               std::optional<Instant> b) {
+  if (!a.has_value()) return b;
+  if (!b.has_value()) return a;
+  return std::min(*a, *b);
+}
+
+bool IsOfferOfLink(std::span<const std::byte> message) {
+  return std::ranges::equal(message, kLinkOffer);
+}
+
+}  // namespace
+
+absl::StatusOr<HostNetwork::ClaimedSlot> HostNetwork::ClaimSlot(
+    const HostNetworkOptions& options, Random& random) {
+  const HostNames names(options.prefix);
+  // Not the same again soon: packets to a slot's last owner may be about.
+  const uint32_t first = options.first_slot.value_or(
+      static_cast<uint32_t>(1 + random.Below(kSlots - 1)));
+  for (uint32_t i = 0; i < kSlots - 1; ++i) {
+    const uint32_t slot = 1 + (first - 1 + i) % (kSlots - 1);
+    auto socket = UnixSocket::Bind(names.Slot(slot));
+    if (socket.ok()) {
+      return ClaimedSlot{.socket = *std::move(socket), .slot = slot};
+    }
+    if (!absl::IsAlreadyExists(socket.status())) return socket.status();
+  }
+  return absl::ResourceExhaustedError(
+      absl::StrCat("all ", kSlots - 1, " slots of ", options.prefix,
+                   " are taken by other processes"));
+}
+
+absl::StatusOr<std::unique_ptr<HostNetwork>> HostNetwork::Open(
+    const HostNetworkOptions& options, Random& random) {
+  ND_RETURN_IF_ERROR(Check(options));
+  ND_ASSIGN_OR_RETURN(EventSet events, EventSet::Create());
+  Fd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake.valid()) return ErrnoStatus(errno, "eventfd");
+  ND_ASSIGN_OR_RETURN(ClaimedSlot claimed, ClaimSlot(options, random));
+  ND_RETURN_IF_ERROR(events.Add(wake.get(), {.kind = EventToken::Kind::kWake}));
+  ND_RETURN_IF_ERROR(
+      events.Add(claimed.socket.fd(), {.kind = EventToken::Kind::kSlot}));
+  std::unique_ptr<HostNetwork> network(new HostNetwork(
+      options, std::move(claimed), std::move(events), std::move(wake)));
+  network->wire_.OpenSenders(random);
+  return network;
+}
+
+HostNetwork::HostNetwork(const HostNetworkOptions& options, ClaimedSlot claimed,
+                         EventSet events, Fd wake)
+    : slot_(claimed.slot),
+      names_(options.prefix),
+      events_(std::move(events)),
+      wake_(std::move(wake)),
+      slot_socket_(std::move(claimed.socket)),
+      loopback_(kLoopbackBytes),
+      peers_(options.ring_bytes, options.max_links, names_, slot_socket_,
+             events_, counters_),
+      inbound_(options.max_links, events_),
+      services_(names_, events_),
+      wire_(options.udp_port, options.wire_addresses, events_, counters_) {}
+
+bool HostNetwork::IsLocal(const Gid& gid) const {
+  return std::ranges::find(local_gids_, gid) != local_gids_.end();
+}
+
+size_t HostNetwork::Room(const Path& path, Qpn destination) {
+  if (!IsLocal(path.destination)) return wire_.Room(path);
+  if (destination == kGsiQpn) return std::min(mail_.room(), loopback_.Room());
+  const uint32_t slot = SlotOf(destination);
+  return slot == slot_ ? loopback_.Room() : peers_.Room(slot, now_);
+}
+
+void HostNetwork::Send(const Path& path, const Outgoing& outgoing) {
+  const PacketSource packet(outgoing);
+  if (packet.size() > kMaxPacketBytes) {
+    ++counters_.dropped_malformed;
+    return;
+  }
+  ++counters_.sent;
+  if (FamilyOf(path.source) != FamilyOf(path.destination)) {
+    ++counters_.dropped_bad_address;
+  } else if (IsLocal(path.destination)) {
+    SendLocally(outgoing.packet.bth.destination, {.path = path}, packet);
+  } else if (!wire_.Send(path, packet)) {
+    ++counters_.dropped_no_room;
+  }
+}
+
+void HostNetwork::SendLocally(Qpn destination, const FrameHeader& header,
+                              const PacketSource& packet) {
+  if (destination == kGsiQpn) {
+    SendToGsi(header, packet);
+  } else if (SlotOf(destination) == 0) {
+    ++counters_.dropped_bad_qpn;
+  } else if (!SendToSlot(SlotOf(destination), header, packet)) {
+    ++counters_.dropped_no_room;
+  }
+}
+
+void HostNetwork::SendToGsi(const FrameHeader& header,
+                            const PacketSource& packet) {
+  std::array<std::byte, kMaxPacketBytes> buffer;
+  const auto bytes = std::span(buffer).first(packet.size());
+  packet.CopyTo(bytes);
+  Packet parsed;
+  if (Parse(bytes, parsed) != PacketFault::kNone) {
+    ++counters_.dropped_malformed;
+    return;
+  }
+  const GsiTarget target = GsiTargetOf(parsed.payload);
+  const PacketSource copy(bytes);
+  if (!SendTo(target, header, copy) &&
+      !mail_.Keep(target, header, copy, now_)) {
+    ++counters_.dropped_no_room;
+  }
+}
+
+bool HostNetwork::SendTo(const GsiTarget& target, const FrameHeader& header,
+                         const PacketSource& packet) {
+  if (const auto* slot = std::get_if<SlotTarget>(&target)) {
+    return SendToSlot(slot->slot, header, packet);
+  }
+  if (const auto* service = std::get_if<ServiceTarget>(&target)) {
+    return SendToService(service->service_id, header, packet);
+  }
+  ++counters_.dropped_unroutable;
+  return true;
+}
+
+bool HostNetwork::SendToSlot(uint32_t slot, const FrameHeader& header,
+                             const PacketSource& packet) {
+  return slot == slot_ ? loopback_.Send(header, packet)
+                       : peers_.Send(slot, now_, header, packet);
+}
+
+bool HostNetwork::SendToService(uint64_t service_id, const FrameHeader& header,
+                                const PacketSource& packet) {
+  if (services_.Has(service_id)) return loopback_.Send(header, packet);
+  std::array<std::byte, kMaxFrameBytes> buffer;
+  const auto frame =
+      std::span(buffer).first(FrameHeader::kSize + packet.size());
+  WriteFrame(header, packet, frame);
+  const int error = slot_socket_.SendTo(names_.Service(service_id), frame);
+  if (error == EAGAIN || error == ENOBUFS) return false;
+  // Whom nobody serves we refuse ourselves.
+  return error == 0 || loopback_.Send(header, packet);
+}
+
+void HostNetwork::Flush() {
+  peers_.Flush();
+  wire_.Flush(now_);
+}
+
+size_t HostNetwork::Receive(Instant now, ArrivalSink& sink) {
+  now_ = now;
+  peers_.OnTime(now);
+  wire_.OnTime(now);
+  mail_.Retry(now, [this](const GsiMail::Letter& letter) {
+    return SendTo(letter.target, letter.header, PacketSource(letter.packet));
+  });
+  size_t received = ReceiveQuietly(sink);
+  if (received == 0 || ++quiet_rounds_ >= kQuietRounds) {
+    quiet_rounds_ = 0;
+    received += ReceiveEvents(sink);
+  }
+  Flush();
+  return received;
+}
+
+// What comes without system calls.
+size_t HostNetwork::ReceiveQuietly(ArrivalSink& sink) {
+  const auto on_frame = [this, &sink](const PeerFrame& frame) {
+    OnFrame(frame, sink);
+  };
+  return loopback_.Receive(kBudget, on_frame) +
+         inbound_.Receive(kBudget, on_frame);
+}
+
+size_t HostNetwork::ReceiveEvents(ArrivalSink& sink) {
+  size_t received = 0;
+  std::array<Event, EventSet::kMaxEvents> events;
+  for (const Event& event : events_.Poll(events)) {
+    switch (event.token.kind) {
+      case EventToken::Kind::kWake: {
+        uint64_t times;
+        (void)!read(wake_.get(), &times, sizeof(times));
+        break;
+      }
+      case EventToken::Kind::kSlot:
+        received += ReceiveMessages(slot_socket_, sink);
+        break;
+      case EventToken::Kind::kService:
+        if (const auto* socket = services_.SocketOf(event.token.number)) {
+          received += ReceiveMessages(*socket, sink);
+        }
+        break;
+      case EventToken::Kind::kOutbound:
+        peers_.OnBell(event.token.number, event.hung_up, now_);
+        break;
+      case EventToken::Kind::kInbound:
+        inbound_.OnBell(event.token.number, event.hung_up);
+        break;
+      case EventToken::Kind::kWirePort:
+      case EventToken::Kind::kUdpSender:
+        wire_.OnEvent(event, now_);
+        break;
+    }
+  }
+  received += wire_.Receive(
+      kBudget, [this](const Path& path, std::span<const std::byte> packet) {
+        OnWirePacket(path, packet);
+      });
+  return received + ReceiveQuietly(sink);
+}
+
+size_t HostNetwork::ReceiveMessages(const UnixSocket& socket,
+                                    ArrivalSink& sink) {
+  std::array<std::byte, kMaxFrameBytes> buffer;
+  size_t received = 0;
+  for (; received < kMessages; ++received) {
+    auto message = socket.Receive(buffer);
+    if (!message.has_value()) break;
+    OnMessage(*std::move(message), sink);
+  }
+  return received;
+}
+
+void HostNetwork::OnMessage(UnixMessage message, ArrivalSink& sink) {
+  const bool trusted = message.uid == getuid() || message.uid == 0;
+  if (!IsOfferOfLink(message.bytes)) {
+    OnFrame({.trusted = trusted, .bytes = message.bytes}, sink);
+  } else if (!names_.SlotFrom(message.sender).has_value() ||
+             !inbound_.Adopt(std::move(message.fds), trusted).ok()) {
+    ++counters_.refused_links;
+  }
+}
+
+bool HostNetwork::MayCome(const FrameHeader& header, bool trusted) {
+  if (!header.from_wire && !trusted) {
+    ++counters_.dropped_untrusted;
+    return false;
+  }
+  if (header.from_wire == IsLocal(header.path.source) ||
+      !IsLocal(header.path.destination)) {
+    ++counters_.dropped_bad_address;
+    return false;
+  }
+  return true;
+}
+
+void HostNetwork::OnFrame(const PeerFrame& frame, ArrivalSink& sink) {
+  if (frame.bytes.size() < FrameHeader::kSize ||
+      frame.bytes.size() > kMaxFrameBytes) {
+    ++counters_.dropped_malformed;
+    return;
+  }
+  const FrameHeader header =
+      FrameHeader::Read(frame.bytes.first<FrameHeader::kSize>());
+  if (!MayCome(header, frame.trusted)) return;
+  HeaderCopy copy;
+  Packet packet;
+  if (ParseShared(frame.bytes.subspan(FrameHeader::kSize), copy, packet) !=
+      PacketFault::kNone) {
+    ++counters_.dropped_malformed;
+    return;
+  }
+  const Qpn destination = packet.bth.destination;
+  if (destination != kGsiQpn && SlotOf(destination) != slot_) {
+    ++counters_.dropped_bad_qpn;
+    return;
+  }
+  ++counters_.received;
+  sink.OnArrival({.path = header.path, .packet = packet});
+}
+
+void HostNetwork::OnWirePacket(const Path& path,
+                               std::span<const std::byte> packet) {
+  Packet parsed;
+  if (Parse(packet, parsed) != PacketFault::kNone) {
+    ++counters_.dropped_malformed;
+    return;
+  }
+  const FrameHeader header{.path = path, .from_wire = true};
+  if (!MayCome(header, /*trusted=*/true)) return;
+  if (SlotOf(parsed.bth.destination) != slot_) ++counters_.handed_on;
+  SendLocally(parsed.bth.destination, header, PacketSource(packet));
+}
+
+std::optional<Instant> HostNetwork::NextDeadline() const {
+  return Earlier(Earlier(peers_.retry_at(), mail_.NextDeadline()),
+                 wire_.NextDeadline());
+}
+
+bool HostNetwork::Rest() {
+  return loopback_.empty() && wire_.Rest() && inbound_.Rest();
+}
+
+void HostNetwork::Wake() {
+  const uint64_t once = 1;
+  (void)!write(wake_.get(), &once, sizeof(once));
+}
+
+}  // namespace nd::soft

@@ -1,0 +1,141 @@
+// The network as the processes of a host have it.
+#ifndef ND_SOFT_NET_HOST_NETWORK_H_
+#define ND_SOFT_NET_HOST_NETWORK_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/random.h"
+#include "soft/net/counters.h"
+#include "soft/net/event_set.h"
+#include "soft/net/frame.h"
+#include "soft/net/gsi_mail.h"
+#include "soft/net/gsi_target.h"
+#include "soft/net/inbound_links.h"
+#include "soft/net/inet.h"
+#include "soft/net/loopback_queue.h"
+#include "soft/net/network.h"
+#include "soft/net/peers.h"
+#include "soft/net/services.h"
+#include "soft/net/unix_socket.h"
+#include "soft/net/wire.h"
+#include "soft/wire/icrc.h"
+
+namespace nd::soft {
+
+struct HostNetworkOptions {
+  // Of the names by which processes find one another: those with the same
+  // prefix are one host.
+  std::string prefix = "nd-soft";
+  uint16_t udp_port = kRoceUdpPort;
+  // Where packets from other hosts arrive.
+  std::vector<Gid> wire_addresses = {kAnyIpv4, kAnyIpv6};
+  size_t ring_bytes = size_t{1} << 20;  // of each direction; a power of two
+  size_t max_links = 1024;              // rings made, and rings taken
+  std::optional<uint32_t> first_slot;   // to try; otherwise by chance
+};
+
+// Between processes packets go through rings in shared memory; to other hosts
+// as UDP datagrams. Users of a host other than ours and root are heard only as
+// what hands on packets from the wire.
+//
+// In a forked child only destruction makes sense; it does not disturb the
+// parent. Until then the child keeps the parent's slot and links alive.
+class HostNetwork final : public Network {
+ public:
+  // ResourceExhausted: all slots are taken.
+  static absl::StatusOr<std::unique_ptr<HostNetwork>> Open(
+      const HostNetworkOptions& options, Random& random);
+
+  // This host's addresses: packets to them do not leave it, and packets from
+  // the wire do not come from them.
+  void set_local_gids(std::vector<Gid> gids) { local_gids_ = std::move(gids); }
+  // Whether something here expects packets from other hosts.
+  void set_wants_wire(bool wants) { wire_.set_wanted(wants, now_); }
+  // Whether all that comes from other hosts comes here first.
+  bool holds_wire() const { return wire_.held(); }
+  uint16_t source_port(IpFamily family) const {
+    return wire_.source_port(family);
+  }
+  const NetCounters& counters() const { return counters_; }
+
+  uint32_t slot() const override { return slot_; }
+  size_t Room(const Path& path, Qpn destination) override;
+  void Send(const Path& path, const Outgoing& outgoing) override;
+  void Flush() override;
+  size_t Receive(Instant now, ArrivalSink& sink) override;
+  std::optional<Instant> NextDeadline() const override;
+  [[nodiscard]] bool Rest() override;
+  int fd() const override { return events_.fd(); }
+  void Wake() override;
+  absl::Status ClaimService(uint64_t service_id) override {
+    return services_.Claim(service_id);
+  }
+  void ReleaseService(uint64_t service_id) override {
+    services_.Release(service_id);
+  }
+
+ private:
+  struct ClaimedSlot {
+    UnixSocket socket;
+    uint32_t slot;
+  };
+  static absl::StatusOr<ClaimedSlot> ClaimSlot(
+      const HostNetworkOptions& options, Random& random);
+
+  HostNetwork(const HostNetworkOptions& options, ClaimedSlot claimed,
+              EventSet events, Fd wake);
+
+  bool IsLocal(const Gid& gid) const;
+
+  // Sending.
+  void SendLocally(Qpn destination, const FrameHeader& header,
+                   const PacketSource& packet);
+  void SendToGsi(const FrameHeader& header, const PacketSource& packet);
+  [[nodiscard]] bool SendTo(const GsiTarget& target, const FrameHeader& header,
+                            const PacketSource& packet);
+  [[nodiscard]] bool SendToSlot(uint32_t slot, const FrameHeader& header,
+                                const PacketSource& packet);
+  [[nodiscard]] bool SendToService(uint64_t service_id,
+                                   const FrameHeader& header,
+                                   const PacketSource& packet);
+
+  // Receiving.
+  size_t ReceiveQuietly(ArrivalSink& sink);
+  size_t ReceiveEvents(ArrivalSink& sink);
+  size_t ReceiveMessages(const UnixSocket& socket, ArrivalSink& sink);
+  void OnMessage(UnixMessage message, ArrivalSink& sink);
+  void OnFrame(const PeerFrame& frame, ArrivalSink& sink);
+  void OnWirePacket(const Path& path, std::span<const std::byte> packet);
+  bool MayCome(const FrameHeader& header, bool trusted);
+
+  const uint32_t slot_;
+  const HostNames names_;
+  NetCounters counters_;
+  EventSet events_;
+  Fd wake_;
+  UnixSocket slot_socket_;
+  std::vector<Gid> local_gids_;
+  LoopbackQueue loopback_;
+  Peers peers_;
+  InboundLinks inbound_;
+  Services services_;
+  GsiMail mail_;
+  Wire wire_;
+  Instant now_{};  // of the last Receive
+  uint32_t quiet_rounds_ = 0;
+};
+
+}  // namespace nd::soft
+
+#endif  // ND_SOFT_NET_HOST_NETWORK_H_

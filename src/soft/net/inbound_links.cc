@@ -1,0 +1,85 @@
+#include "soft/net/inbound_links.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/status.h"
+
+namespace nd::soft {
+namespace {
+
+// Frames of one sender before it is the next one's turn.
+constexpr size_t kFramesATurn = 16;
+
+}  // namespace
+
+absl::Status InboundLinks::Adopt(std::array<Fd, 2> offer, bool trusted) {
+  if (links_.size() >= max_links_) {
+    return absl::ResourceExhaustedError("too many links from other processes");
+  }
+  ND_ASSIGN_OR_RETURN(InboundLink link, InboundLink::Adopt(std::move(offer)));
+  const uint32_t id = next_id_++;
+  ND_RETURN_IF_ERROR(events_.Add(
+      link.bell().fd(), {.kind = EventToken::Kind::kInbound, .number = id}));
+  links_.push_back(std::make_unique<Sender>(
+      Sender{.id = id, .trusted = trusted, .link = std::move(link)}));
+  return absl::OkStatus();
+}
+
+size_t InboundLinks::Receive(size_t budget, PeerFrameSink sink) {
+  if (std::exchange(resting_, false)) {
+    for (const auto& sender : links_) sender->link.ring().StopResting();
+  }
+  size_t received = 0;
+  const size_t count = links_.size();
+  for (size_t i = 0; i < count && received < budget; ++i) {
+    turn_ = turn_ + 1 < count ? turn_ + 1 : 0;
+    received += ReceiveFrom(*links_[turn_],
+                            std::min(kFramesATurn, budget - received), sink);
+  }
+  std::erase_if(links_, [](const auto& sender) { return sender->finished; });
+  return received;
+}
+
+size_t InboundLinks::ReceiveFrom(Sender& sender, size_t budget,
+                                 PeerFrameSink sink) {
+  RingConsumer& ring = sender.link.ring();
+  RingState state = RingState::kRecord;
+  size_t received = 0;
+  for (; received < budget; ++received) {
+    PeerFrame frame{.trusted = sender.trusted};
+    state = ring.Peek(frame.bytes);
+    if (state != RingState::kRecord) break;
+    sink(frame);
+    ring.Pop();
+  }
+  if (ring.Publish()) sender.link.bell().Ring();
+  if (state == RingState::kBroken) {
+    HangUp(sender);
+    sender.finished = true;
+  } else if (state == RingState::kEmpty && sender.hung_up) {
+    sender.finished = true;
+  }
+  return received;
+}
+
+bool InboundLinks::Rest() {
+  resting_ = true;
+  return std::ranges::all_of(
+      links_, [](const auto& sender) { return sender->link.ring().Rest(); });
+}
+
+void InboundLinks::OnBell(uint32_t id, bool hung_up) {
+  const auto sender = std::ranges::find_if(
+      links_, [id](const auto& sender) { return sender->id == id; });
+  if (sender == links_.end()) return;
+  if (!(*sender)->link.bell().Silence() || hung_up) HangUp(**sender);
+}
+
+void InboundLinks::HangUp(Sender& sender) {
+  if (sender.hung_up) return;
+  sender.hung_up = true;
+  events_.Remove(sender.link.bell().fd());
+}
+
+}  // namespace nd::soft

@@ -1,0 +1,67 @@
+// The rings that other processes of the host have given us.
+#ifndef ND_SOFT_NET_INBOUND_LINKS_H_
+#define ND_SOFT_NET_INBOUND_LINKS_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "base/fd.h"
+#include "soft/net/event_set.h"
+#include "soft/net/link.h"
+
+namespace nd::soft {
+
+// A frame of a peer, in memory that it may still write to.
+struct PeerFrame {
+  bool trusted = false;
+  std::span<const std::byte> bytes{};
+};
+using PeerFrameSink = absl::FunctionRef<void(const PeerFrame&)>;
+
+// A link stays until its sender hung up and all that it sent was taken, or
+// until it is found to hold nonsense. One thread at a time. `events` outlives
+// it.
+class InboundLinks {
+ public:
+  InboundLinks(size_t max_links, EventSet& events)
+      : max_links_(max_links), events_(events) {}
+
+  absl::Status Adopt(std::array<Fd, 2> offer, bool trusted);
+
+  // Hands out up to about `budget` frames, by turns; returns how many.
+  size_t Receive(size_t budget, PeerFrameSink sink);
+  // As in Network.
+  [[nodiscard]] bool Rest();
+  void OnBell(uint32_t id, bool hung_up);
+
+  size_t size() const { return links_.size(); }
+
+ private:
+  struct Sender {
+    uint32_t id;
+    bool trusted;
+    InboundLink link;
+    bool hung_up = false;
+    bool finished = false;  // nothing more comes out of the ring
+  };
+
+  size_t ReceiveFrom(Sender& sender, size_t budget, PeerFrameSink sink);
+  void HangUp(Sender& sender);
+
+  const size_t max_links_;
+  EventSet& events_;
+  std::vector<std::unique_ptr<Sender>> links_;
+  size_t turn_ = 0;  // whose it is to be first
+  uint32_t next_id_ = 0;
+  bool resting_ = false;
+};
+
+}  // namespace nd::soft
+
+#endif  // ND_SOFT_NET_INBOUND_LINKS_H_

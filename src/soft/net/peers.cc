@@ -1,0 +1,165 @@
+#include "soft/net/peers.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+
+namespace nd::soft {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// How long a slot that nobody had is taken to be free still.
+constexpr Duration kAbsence = milliseconds(10);
+// How long to do without a ring that could not be made.
+constexpr Duration kWithoutRing = seconds(1);
+// How long a full queue of datagrams is left alone.
+constexpr Duration kBusy = milliseconds(1);
+// Packets that vanish at a time.
+constexpr size_t kRoomOfNobody = 16;
+
+}  // namespace
+
+Peers::Peer& Peers::PeerAt(uint32_t slot) {
+  auto& peer = peers_[slot % peers_.size()];
+  if (peer == nullptr) peer = std::make_unique<Peer>();
+  return *peer;
+}
+
+Peers::Way Peers::WayTo(uint32_t slot, Peer& peer, Instant now) {
+  if (peer.link.has_value()) return Way::kRing;
+  if (now < peer.absent_until) return Way::kNone;
+  if (now < peer.busy_until) return Way::kBusy;
+  if (now < peer.datagrams_until) return Way::kDatagrams;
+  return Connect(slot, peer, now);
+}
+
+Peers::Way Peers::Connect(uint32_t slot, Peer& peer, Instant now) {
+  const auto without_ring = [&peer, now] {
+    peer.datagrams_until = now + kWithoutRing;
+    return Way::kDatagrams;
+  };
+  if (links_ >= max_links_) return without_ring();
+  auto link = OutboundLink::Create(ring_bytes_);
+  if (!link.ok()) return without_ring();
+  const EventToken token{.kind = EventToken::Kind::kOutbound, .number = slot};
+  if (!events_.Add(link->bell().fd(), token).ok()) return without_ring();
+  const auto offer = link->offer();
+  if (const int error = socket_.SendTo(names_.Slot(slot), kLinkOffer, offer);
+      error != 0) {
+    events_.Remove(link->bell().fd());
+    return OnSendError(peer, error, now);
+  }
+  link->CloseOffer();
+  peer.link.emplace(*std::move(link));
+  ++links_;
+  return Way::kRing;
+}
+
+Peers::Way Peers::OnSendError(Peer& peer, int error, Instant now) {
+  switch (error) {
+    case EAGAIN:
+    case ENOBUFS:
+      peer.busy_until = now + kBusy;
+      retry_at_ =
+          std::min(retry_at_.value_or(peer.busy_until), peer.busy_until);
+      return Way::kBusy;
+    case EMFILE:
+    case ENOMEM:
+    case ETOOMANYREFS:  // descriptors on their way to slow receivers
+      peer.datagrams_until = now + kWithoutRing;
+      return Way::kDatagrams;
+    default:
+      peer.absent_until = now + kAbsence;
+      return Way::kNone;
+  }
+}
+
+size_t Peers::Room(uint32_t slot, Instant now) {
+  Peer& peer = PeerAt(slot);
+  switch (WayTo(slot, peer, now)) {
+    case Way::kRing:
+      return peer.link->ring().Room(kMaxFrameBytes);
+    case Way::kDatagrams:
+      return 1;
+    case Way::kBusy:
+      return 0;
+    case Way::kNone:
+      return kRoomOfNobody;
+  }
+  return 0;
+}
+
+bool Peers::Send(uint32_t slot, Instant now, const FrameHeader& header,
+                 const PacketSource& packet) {
+  Peer& peer = PeerAt(slot);
+  switch (WayTo(slot, peer, now)) {
+    case Way::kRing: {
+      const auto record =
+          peer.link->ring().Reserve(FrameHeader::kSize + packet.size());
+      if (record.empty()) return false;
+      WriteFrame(header, packet, record);
+      peer.link->ring().Commit();
+      if (!peer.unpublished) unpublished_.push_back(slot);
+      peer.unpublished = true;
+      return true;
+    }
+    case Way::kDatagrams:
+      return SendDatagram(slot, peer, now, header, packet);
+    case Way::kBusy:
+      return false;
+    case Way::kNone:
+      ++counters_.dropped_no_peer;
+      return true;
+  }
+  return false;
+}
+
+bool Peers::SendDatagram(uint32_t slot, Peer& peer, Instant now,
+                         const FrameHeader& header,
+                         const PacketSource& packet) {
+  std::array<std::byte, kMaxFrameBytes> buffer;
+  const auto frame =
+      std::span(buffer).first(FrameHeader::kSize + packet.size());
+  WriteFrame(header, packet, frame);
+  const int error = socket_.SendTo(names_.Slot(slot), frame);
+  if (error == 0) return true;
+  if (OnSendError(peer, error, now) == Way::kBusy) return false;
+  ++counters_.dropped_no_peer;
+  return true;
+}
+
+void Peers::Flush() {
+  for (const uint32_t slot : unpublished_) {
+    Peer& peer = PeerAt(slot);
+    peer.unpublished = false;
+    if (peer.link.has_value() && peer.link->ring().Publish()) {
+      peer.link->bell().Ring();
+    }
+  }
+  unpublished_.clear();
+}
+
+void Peers::OnBell(uint32_t slot, bool hung_up, Instant now) {
+  Peer& peer = PeerAt(slot);
+  if (!peer.link.has_value()) return;
+  if (peer.link->bell().Silence() && !hung_up) return;
+  // It may have had no descriptors to take the link with.
+  if (!peer.link->ring().consumed()) {
+    peer.datagrams_until = now + kWithoutRing;
+  }
+  DropLink(peer);
+}
+
+void Peers::DropLink(Peer& peer) {
+  events_.Remove(peer.link->bell().fd());
+  peer.link.reset();
+  --links_;
+}
+
+void Peers::OnTime(Instant now) {
+  if (retry_at_.has_value() && now >= *retry_at_) retry_at_.reset();
+}
+
+}  // namespace nd::soft

@@ -1,0 +1,91 @@
+// The ways to the other processes of the host.
+#ifndef ND_SOFT_NET_PEERS_H_
+#define ND_SOFT_NET_PEERS_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/clock.h"
+#include "soft/net/counters.h"
+#include "soft/net/event_set.h"
+#include "soft/net/frame.h"
+#include "soft/net/link.h"
+#include "soft/net/network.h"
+#include "soft/net/unix_socket.h"
+
+namespace nd::soft {
+
+// The message that gives a peer the sender's end of a link: two descriptors
+// come with it. Other messages are frames, which are longer.
+inline constexpr std::array<std::byte, 8> kLinkOffer = {
+    std::byte{'n'}, std::byte{'d'}, std::byte{'r'}, std::byte{'i'},
+    std::byte{'n'}, std::byte{'g'}, std::byte{'0'}, std::byte{'1'}};
+
+// Makes a ring to a process when something is first sent to it. Where none can
+// be made, for want of descriptors or memory, packets go as datagrams. To a
+// slot that nobody has packets go as they would on a wire: nowhere. One thread
+// at a time. What it is given outlives it.
+class Peers {
+ public:
+  Peers(size_t ring_bytes, size_t max_links, const HostNames& names,
+        const UnixSocket& socket, EventSet& events, NetCounters& counters)
+      : ring_bytes_(ring_bytes),
+        max_links_(max_links),
+        names_(names),
+        socket_(socket),
+        events_(events),
+        counters_(counters) {}
+
+  // Packets that the slot's process can take.
+  size_t Room(uint32_t slot, Instant now);
+  // False: no room. A peer that is not there takes everything.
+  bool Send(uint32_t slot, Instant now, const FrameHeader& header,
+            const PacketSource& packet);
+  // Shows the peers what was sent.
+  void Flush();
+
+  // The slot's end of the link rang or hung up.
+  void OnBell(uint32_t slot, bool hung_up, Instant now);
+  // When a peer that was too busy to be reached is worth another try.
+  std::optional<Instant> retry_at() const { return retry_at_; }
+  void OnTime(Instant now);
+
+ private:
+  enum class Way { kRing, kDatagrams, kBusy, kNone };
+
+  struct Peer {
+    std::optional<OutboundLink> link;
+    bool unpublished = false;
+    Instant absent_until{};
+    Instant datagrams_until{};
+    Instant busy_until{};
+  };
+
+  Peer& PeerAt(uint32_t slot);
+  Way WayTo(uint32_t slot, Peer& peer, Instant now);
+  Way Connect(uint32_t slot, Peer& peer, Instant now);
+  Way OnSendError(Peer& peer, int error, Instant now);
+  bool SendDatagram(uint32_t slot, Peer& peer, Instant now,
+                    const FrameHeader& header, const PacketSource& packet);
+  void DropLink(Peer& peer);
+
+  const size_t ring_bytes_;
+  const size_t max_links_;
+  const HostNames& names_;
+  const UnixSocket& socket_;
+  EventSet& events_;
+  NetCounters& counters_;
+  std::array<std::unique_ptr<Peer>, 1 << kSlotBits> peers_;
+  size_t links_ = 0;
+  std::vector<uint32_t> unpublished_;  // slots
+  std::optional<Instant> retry_at_;
+};
+
+}  // namespace nd::soft
+
+#endif  // ND_SOFT_NET_PEERS_H_

@@ -1,0 +1,148 @@
+#include "soft/net/ring.h"
+
+#include <algorithm>
+#include <bit>
+#include <new>
+
+namespace nd::soft {
+namespace {
+
+// In front of each record stands its length, in eight bytes; each record begins
+// at a multiple of eight. A record is never split: where the end of the memory
+// is too near, kSkip stands there, and it begins at the start.
+constexpr size_t kAlign = 8;
+constexpr uint32_t kSkip = 0xffffffff;
+
+constexpr size_t SpaceFor(size_t record_bytes) {
+  return kAlign + (record_bytes + kAlign - 1) / kAlign * kAlign;
+}
+
+// Read or written once, whatever the other side does meanwhile.
+std::atomic_ref<uint32_t> LengthAt(std::span<std::byte> data, size_t position) {
+  return std::atomic_ref(*reinterpret_cast<uint32_t*>(&data[position]));
+}
+
+size_t Position(std::span<const std::byte> data, uint64_t index) {
+  return static_cast<size_t>(index & (data.size() - 1));
+}
+
+RingControl& ControlOf(std::span<std::byte> memory) {
+  return *std::launder(reinterpret_cast<RingControl*>(memory.data()));
+}
+
+}  // namespace
+
+bool IsRingSize(size_t memory_bytes) {
+  return memory_bytes > kRingControlBytes &&
+         std::has_single_bit(memory_bytes - kRingControlBytes);
+}
+
+RingProducer::RingProducer(std::span<std::byte> memory)
+    : control_(*new (memory.data()) RingControl),
+      data_(memory.subspan(kRingControlBytes)) {}
+
+// A head that cannot be leaves no room.
+size_t RingProducer::Used(uint64_t head) const {
+  return static_cast<size_t>(std::min<uint64_t>(tail_ - head, data_.size()));
+}
+
+size_t RingProducer::RoomAt(uint64_t head, size_t need) const {
+  const size_t free = data_.size() - Used(head);
+  const size_t to_end = std::min(free, data_.size() - Position(data_, tail_));
+  return to_end / need + (free - to_end) / need;
+}
+
+size_t RingProducer::Room(size_t record_bytes) {
+  const size_t need = SpaceFor(record_bytes);
+  if (const size_t room = RoomAt(head_, need); room > 0) return room;
+  head_ = control_.head.load(std::memory_order_acquire);
+  if (const size_t room = RoomAt(head_, need); room > 0) return room;
+  // Either the consumer sees that we starve, or we see what it has freed.
+  control_.starved.store(1, std::memory_order_seq_cst);
+  head_ = control_.head.load(std::memory_order_seq_cst);
+  return RoomAt(head_, need);
+}
+
+std::span<std::byte> RingProducer::Reserve(size_t record_bytes) {
+  const size_t need = SpaceFor(record_bytes);
+  if (RoomAt(head_, need) == 0) {
+    head_ = control_.head.load(std::memory_order_acquire);
+    if (RoomAt(head_, need) == 0) return {};
+  }
+  if (const size_t to_end = data_.size() - Position(data_, tail_);
+      to_end < need) {
+    LengthAt(data_, Position(data_, tail_))
+        .store(kSkip, std::memory_order_relaxed);
+    tail_ += to_end;
+  }
+  const size_t position = Position(data_, tail_);
+  LengthAt(data_, position)
+      .store(static_cast<uint32_t>(record_bytes), std::memory_order_relaxed);
+  reserved_ = need;
+  return data_.subspan(position + kAlign, record_bytes);
+}
+
+void RingProducer::Commit() { tail_ += reserved_; }
+
+bool RingProducer::Publish() {
+  if (published_ == tail_) return false;
+  published_ = tail_;
+  // Either the consumer sees this, or we see that it rests.
+  control_.tail.store(tail_, std::memory_order_seq_cst);
+  return control_.resting.load(std::memory_order_seq_cst) != 0 &&
+         control_.resting.exchange(0, std::memory_order_seq_cst) != 0;
+}
+
+RingConsumer::RingConsumer(std::span<std::byte> memory)
+    : control_(ControlOf(memory)), data_(memory.subspan(kRingControlBytes)) {}
+
+RingState RingConsumer::Peek(std::span<const std::byte>& record) {
+  if (head_ == tail_) tail_ = control_.tail.load(std::memory_order_acquire);
+  if (head_ == tail_) return RingState::kEmpty;
+  const uint64_t there = tail_ - head_;
+  if (there > data_.size() || there % kAlign != 0) return RingState::kBroken;
+  size_t skipped = 0;
+  size_t position = Position(data_, head_);
+  uint32_t length = LengthAt(data_, position).load(std::memory_order_relaxed);
+  if (length == kSkip) {
+    skipped = data_.size() - position;
+    if (position == 0 || skipped >= there) return RingState::kBroken;
+    position = 0;
+    length = LengthAt(data_, 0).load(std::memory_order_relaxed);
+  }
+  if (length > data_.size()) return RingState::kBroken;
+  const size_t need = SpaceFor(length);
+  if (need > there - skipped || need > data_.size() - position) {
+    return RingState::kBroken;
+  }
+  record = data_.subspan(position + kAlign, length);
+  peeked_ = skipped + need;
+  return RingState::kRecord;
+}
+
+void RingConsumer::Pop() {
+  head_ += peeked_;
+  peeked_ = 0;
+}
+
+bool RingConsumer::Publish() {
+  if (published_ == head_) return false;
+  published_ = head_;
+  // Either the producer sees this, or we see that it starves.
+  control_.head.store(head_, std::memory_order_seq_cst);
+  if (control_.starved.load(std::memory_order_seq_cst) == 0) return false;
+  const uint64_t used = control_.tail.load(std::memory_order_relaxed) - head_;
+  if (used > data_.size() / 2) return false;
+  return control_.starved.exchange(0, std::memory_order_seq_cst) != 0;
+}
+
+bool RingConsumer::Rest() {
+  control_.resting.store(1, std::memory_order_seq_cst);
+  return control_.tail.load(std::memory_order_seq_cst) == head_;
+}
+
+void RingConsumer::StopResting() {
+  control_.resting.store(0, std::memory_order_relaxed);
+}
+
+}  // namespace nd::soft

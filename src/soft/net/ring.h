@@ -1,0 +1,95 @@
+// A queue of byte records in memory that two processes share, from one to the
+// other. Neither believes what the other wrote: an index or length that cannot
+// be is answered by no room, or by kBroken, never by a look beyond the memory.
+#ifndef ND_SOFT_NET_RING_H_
+#define ND_SOFT_NET_RING_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/cache_line.h"
+
+namespace nd::soft {
+
+// What stands in front of the records. Indices count bytes for ever.
+struct RingControl {
+  alignas(kCacheLineBytes) std::atomic<uint64_t> tail{0};  // producer writes
+  alignas(kCacheLineBytes) std::atomic<uint64_t> head{0};  // consumer writes
+  // The consumer waits to be woken for the next record. So it does at first.
+  alignas(kCacheLineBytes) std::atomic<uint32_t> resting{1};
+  // The producer waits to be woken once there is room.
+  alignas(kCacheLineBytes) std::atomic<uint32_t> starved{0};
+};
+static_assert(std::atomic<uint64_t>::is_always_lock_free);
+
+inline constexpr size_t kRingControlBytes = 4096;
+static_assert(sizeof(RingControl) <= kRingControlBytes);
+
+// Whether memory of that size can be a ring: control, and a power of two.
+bool IsRingSize(size_t memory_bytes);
+
+// One thread at a time. The memory is of a ring's size, aligned to a cache
+// line, and outlives it.
+class RingProducer {
+ public:
+  // Makes a ring of the memory, which is zeros. Before the consumer sees it.
+  explicit RingProducer(std::span<std::byte> memory);
+
+  // Records of up to that many bytes that surely fit. 0: the consumer has been
+  // asked to say when there is room again.
+  size_t Room(size_t record_bytes);
+  // Where to write a record, which is at most half as large as the ring; empty:
+  // no room.
+  std::span<std::byte> Reserve(size_t record_bytes);
+  // The record that was reserved is complete.
+  void Commit();
+  // Shows the consumer what was committed. True: wake it.
+  [[nodiscard]] bool Publish();
+  // Whether the consumer has taken anything yet.
+  bool consumed() const {
+    return control_.head.load(std::memory_order_relaxed) != 0;
+  }
+
+ private:
+  size_t Used(uint64_t head) const;
+  size_t RoomAt(uint64_t head, size_t need) const;
+
+  RingControl& control_;
+  const std::span<std::byte> data_;
+  uint64_t tail_ = 0;       // committed
+  uint64_t published_ = 0;  // of it
+  uint64_t head_ = 0;       // as last read
+  size_t reserved_ = 0;
+};
+
+enum class RingState { kRecord, kEmpty, kBroken };
+
+// One thread at a time; like RingProducer otherwise.
+class RingConsumer {
+ public:
+  explicit RingConsumer(std::span<std::byte> memory);
+
+  // The oldest record, which stays until it is popped and the pop published.
+  RingState Peek(std::span<const std::byte>& record);
+  void Pop();
+  // Gives back the room of what was popped. True: wake the producer.
+  [[nodiscard]] bool Publish();
+
+  // From now on the producer wakes the consumer. False: a record is there.
+  [[nodiscard]] bool Rest();
+  void StopResting();
+
+ private:
+  RingControl& control_;
+  const std::span<std::byte> data_;
+  uint64_t head_ = 0;  // of what was not popped
+  uint64_t published_ = 0;
+  uint64_t tail_ = 0;  // as last read
+  size_t peeked_ = 0;  // bytes that Pop frees
+};
+
+}  // namespace nd::soft
+
+#endif  // ND_SOFT_NET_RING_H_

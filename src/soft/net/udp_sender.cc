@@ -1,0 +1,178 @@
+#include "soft/net/udp_sender.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "soft/wire/icrc.h"
+
+namespace nd::soft {
+namespace {
+
+// Source ports say which way packets take (IBA annex A17, 17.9.1).
+constexpr uint16_t kFirstPort = 0xc000;
+constexpr uint16_t kPorts = 0x4000;
+constexpr int kPortTries = 64;
+
+constexpr int kBufferBytes = 4 << 20;
+
+// Adds control messages to a buffer.
+class ControlWriter {
+ public:
+  ControlWriter(std::byte* buffer, size_t size) : at_(buffer), left_(size) {}
+
+  template <typename T>
+  size_t Add(int level, int type, const T& value) {
+    if (CMSG_SPACE(sizeof(T)) > left_) return 0;
+    cmsghdr header{};
+    header.cmsg_level = level;
+    header.cmsg_type = type;
+    header.cmsg_len = CMSG_LEN(sizeof(T));
+    std::memcpy(at_, &header, sizeof(header));
+    std::memcpy(at_ + CMSG_LEN(0), &value, sizeof(T));
+    at_ += CMSG_SPACE(sizeof(T));
+    left_ -= CMSG_SPACE(sizeof(T));
+    return CMSG_SPACE(sizeof(T));
+  }
+
+ private:
+  std::byte* at_;
+  size_t left_;
+};
+
+bool Prepare(int fd, IpFamily family) {
+  SetBuffer(fd, SO_SNDBUF, SO_SNDBUFFORCE, kBufferBytes);
+  // With PROBE the IPv4 identification is 0, which the ICRC counts on.
+  if (family == IpFamily::kIpv4) {
+    return SetOption(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
+  }
+  return SetOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) &&
+         SetOption(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE);
+}
+
+}  // namespace
+
+absl::StatusOr<UdpSender> UdpSender::Open(IpFamily family,
+                                          uint16_t destination_port,
+                                          Random& random) {
+  Fd fd(socket(SocketFamily(family), SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+               0));
+  if (!fd.valid()) return ErrnoStatus(errno, "UDP socket to send from");
+  if (!Prepare(fd.get(), family)) {
+    return ErrnoStatus(errno, "UDP socket to send from: options");
+  }
+  for (int i = 0; i < kPortTries; ++i) {
+    const auto port = static_cast<uint16_t>(kFirstPort + random.Below(kPorts));
+    const SocketAddress address =
+        ToSocketAddress(family == IpFamily::kIpv4 ? kAnyIpv4 : kAnyIpv6, port);
+    if (bind(fd.get(), address.get(), address.length) == 0) {
+      return UdpSender(std::move(fd), family, port, destination_port);
+    }
+    if (errno != EADDRINUSE) {
+      return ErrnoStatus(errno, absl::StrCat("bind to UDP port ", port));
+    }
+  }
+  return absl::ResourceExhaustedError("no free UDP port from 0xc000 on");
+}
+
+UdpSender::UdpSender(Fd fd, IpFamily family, uint16_t source_port,
+                     uint16_t destination_port)
+    : fd_(std::move(fd)),
+      family_(family),
+      source_port_(source_port),
+      destination_port_(destination_port),
+      queue_(kQueueLength) {}
+
+void UdpSender::Send(const Path& path, const PacketSource& packet) {
+  Datagram& datagram = queue_[(first_ + count_) % kQueueLength];
+  ++count_;
+  const auto bytes = std::span(datagram.bytes).first(packet.size());
+  packet.CopyTo(bytes);
+  const NetHeaders headers{.source = path.source,
+                           .destination = path.destination,
+                           .source_port = source_port_,
+                           .destination_port = destination_port_};
+  StoreIcrc(
+      Icrc(headers, bytes),
+      std::span(datagram.bytes).subspan(packet.size()).first<kIcrcBytes>());
+  datagram.size = packet.size() + kIcrcBytes;
+  datagram.destination = ToSocketAddress(path.destination, destination_port_);
+  WriteControl(path, datagram);
+}
+
+void UdpSender::WriteControl(const Path& path, Datagram& datagram) const {
+  // The kernel refuses a hop limit of 0.
+  const int hop_limit = std::max<int>(path.hop_limit, 1);
+  const int traffic_class = path.traffic_class;
+  datagram.control = {};
+  ControlWriter writer(datagram.control.data(), datagram.control.size());
+  if (family_ == IpFamily::kIpv4) {
+    in_pktinfo source{};
+    source.ipi_spec_dst = ToInAddr(path.source);
+    datagram.control_size = writer.Add(IPPROTO_IP, IP_PKTINFO, source) +
+                            writer.Add(IPPROTO_IP, IP_TTL, hop_limit) +
+                            writer.Add(IPPROTO_IP, IP_TOS, traffic_class);
+  } else {
+    in6_pktinfo source{};
+    source.ipi6_addr = ToIn6Addr(path.source);
+    datagram.control_size =
+        writer.Add(IPPROTO_IPV6, IPV6_PKTINFO, source) +
+        writer.Add(IPPROTO_IPV6, IPV6_HOPLIMIT, hop_limit) +
+        writer.Add(IPPROTO_IPV6, IPV6_TCLASS, traffic_class);
+  }
+}
+
+// Up to `size` datagrams from the first on; how many were sent, or -1 and
+// errno.
+int UdpSender::SendBatch(size_t size) {
+  std::array<mmsghdr, kQueueLength> messages{};
+  std::array<iovec, kQueueLength> pieces;
+  for (size_t i = 0; i < size; ++i) {
+    Datagram& datagram = queue_[(first_ + i) % kQueueLength];
+    pieces[i] = {.iov_base = datagram.bytes.data(), .iov_len = datagram.size};
+    msghdr& header = messages[i].msg_hdr;
+    header.msg_name = datagram.destination.get();
+    header.msg_namelen = datagram.destination.length;
+    header.msg_iov = &pieces[i];
+    header.msg_iovlen = 1;
+    header.msg_control = datagram.control.data();
+    header.msg_controllen = datagram.control_size;
+  }
+  return sendmmsg(fd_.get(), messages.data(), static_cast<unsigned>(size),
+                  MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+bool UdpSender::Flush(NetCounters& counters) {
+  while (count_ > 0) {
+    const int sent = SendBatch(count_);
+    size_t done = sent < 0 ? 0 : static_cast<size_t>(sent);
+    if (sent < 0) {
+      if (errno == EAGAIN || errno == ENOBUFS) return false;
+      if (errno == EINTR) continue;
+      // What the kernel will not take is lost, as on a wire.
+      ++counters.dropped_send_failed;
+      done = 1;
+    }
+    first_ = (first_ + done) % kQueueLength;
+    count_ -= done;
+  }
+  return true;
+}
+
+void UdpSender::Drain() const {
+  constexpr int kAtATime = 16;
+  std::byte thrown_away;
+  for (int i = 0; i < kAtATime; ++i) {
+    if (recv(fd_.get(), &thrown_away, 1, MSG_DONTWAIT | MSG_TRUNC) < 0 &&
+        errno == EAGAIN) {
+      return;
+    }
+  }
+}
+
+}  // namespace nd::soft

@@ -1,0 +1,69 @@
+// Datagram sockets between the processes of a host (network namespace), under
+// abstract names, which vanish with the process that has them.
+#ifndef ND_SOFT_NET_UNIX_SOCKET_H_
+#define ND_SOFT_NET_UNIX_SOCKET_H_
+
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/un.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "base/fd.h"
+
+namespace nd::soft {
+
+// How the processes of a host name themselves.
+class HostNames {
+ public:
+  explicit HostNames(absl::string_view prefix) : prefix_(prefix) {}
+
+  std::string Slot(uint32_t slot) const;
+  std::string Service(uint64_t service_id) const;
+  // Of the process that sent from a socket of that name.
+  std::optional<uint32_t> SlotFrom(absl::string_view name) const;
+
+ private:
+  std::string prefix_;
+};
+
+// What one datagram brought. Who sent it is said by the kernel.
+struct UnixMessage {
+  std::span<const std::byte> bytes;
+  std::string sender;  // name, empty: has none
+  uid_t uid = 0;
+  std::array<Fd, 2> fds;  // valid: given along
+};
+
+// A socket that has a name. One thread at a time.
+class UnixSocket {
+ public:
+  // AlreadyExists: the name is taken.
+  static absl::StatusOr<UnixSocket> Bind(absl::string_view name);
+
+  // Does not wait. 0, or the errno: ECONNREFUSED nobody has the name, EAGAIN
+  // its queue is full.
+  int SendTo(absl::string_view name, std::span<const std::byte> bytes,
+             std::span<const int> fds = {}) const;
+
+  // The next datagram, into `buffer`; nothing: none is there.
+  std::optional<UnixMessage> Receive(std::span<std::byte> buffer) const;
+
+  int fd() const { return fd_.get(); }
+
+ private:
+  explicit UnixSocket(Fd fd) : fd_(std::move(fd)) {}
+
+  Fd fd_;
+};
+
+}  // namespace nd::soft
+
+#endif  // ND_SOFT_NET_UNIX_SOCKET_H_

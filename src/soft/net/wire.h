@@ -1,0 +1,80 @@
+// The way to other hosts and from them: UDP.
+#ifndef ND_SOFT_NET_WIRE_H_
+#define ND_SOFT_NET_WIRE_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "base/clock.h"
+#include "base/random.h"
+#include "soft/net/counters.h"
+#include "soft/net/event_set.h"
+#include "soft/net/frame.h"
+#include "soft/net/inet.h"
+#include "soft/net/udp_sender.h"
+#include "soft/net/wire_port.h"
+
+namespace nd::soft {
+
+// One thread at a time. What it is given outlives it.
+class Wire {
+ public:
+  // `addresses`: those at which packets arrive.
+  Wire(uint16_t port, std::span<const Gid> addresses, EventSet& events,
+       NetCounters& counters);
+
+  // What sends; a family that the host does not have goes without.
+  void OpenSenders(Random& random);
+
+  // 0: once there is room, Rest says so.
+  size_t Room(const Path& path);
+  // False: no room.
+  bool Send(const Path& path, const PacketSource& packet);
+  void Flush(Instant now);
+  // False: there is room again for who found none.
+  [[nodiscard]] bool Rest();
+
+  // Whether this process is to take the port when nobody has it.
+  void set_wanted(bool wanted, Instant now);
+  bool held() const;
+
+  size_t Receive(size_t budget, WireSink sink);
+  void OnEvent(const Event& event, Instant now);
+  std::optional<Instant> NextDeadline() const;
+  void OnTime(Instant now);
+
+  // Of the family's sender; 0: there is none.
+  uint16_t source_port(IpFamily family) const;
+
+ private:
+  struct Sender {
+    std::optional<UdpSender> socket;
+    bool blocked = false;  // waits to be writable
+    bool starved = false;  // said that there was no room
+  };
+
+  Sender& SenderOf(const Gid& gid) {
+    return senders_[static_cast<size_t>(FamilyOf(gid))];
+  }
+  void FlushSender(uint32_t index);
+  void TryToHold(Instant now);
+
+  const uint16_t port_;
+  EventSet& events_;
+  NetCounters& counters_;
+  std::array<Sender, 2> senders_;  // by IpFamily
+  std::vector<WirePort> ports_;
+  std::vector<bool> readable_;  // by port, as far as is known
+  bool wanted_ = false;
+  std::optional<Instant> hold_at_;   // when to try for the ports again
+  std::optional<Instant> flush_at_;  // when the senders shall try again
+};
+
+}  // namespace nd::soft
+
+#endif  // ND_SOFT_NET_WIRE_H_

@@ -1,0 +1,119 @@
+#include "soft/net/bench.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cstdlib>
+
+#include "absl/strings/str_cat.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/wait.h"
+
+namespace nd::soft {
+namespace {
+
+constexpr Duration kPatience = std::chrono::seconds(20);
+
+}  // namespace
+
+void Collector::OnArrival(const Arrival& arrival) {
+  const auto payload = arrival.packet.payload;
+  arrived.push_back({.path = arrival.path,
+                     .bth = arrival.packet.bth,
+                     .payload = {payload.begin(), payload.end()}});
+}
+
+Gid Localhost(uint8_t last) {
+  Gid gid = kAnyIpv4;
+  gid[12] = 127;
+  gid[15] = last;
+  return gid;
+}
+
+Qpn QpnOf(uint32_t slot, uint32_t index) {
+  return Qpn{slot << kQpnIndexBits | index};
+}
+
+std::vector<std::byte> Payload(size_t size, uint32_t seed) {
+  std::vector<std::byte> bytes(size);
+  SeededRandom(seed).Fill(bytes);
+  return bytes;
+}
+
+void SendTo(Network& network, const Path& path, Qpn destination, uint32_t psn,
+            size_t size) {
+  std::vector<std::byte> bytes = Payload(size, psn);
+  const Segment segment(bytes);
+  Outgoing outgoing;
+  outgoing.packet.bth = {.opcode = Opcode::kRcSendOnly,
+                         .pad = PadFor(size),
+                         .destination = destination,
+                         .psn = Psn(psn)};
+  outgoing.payload = {.segments = {&segment, 1}, .length = size};
+  network.Send(path, outgoing);
+}
+
+void SendMad(Network& network, const Path& path, const CmMessage& message) {
+  std::array<std::byte, kMadBytes> bytes{};
+  WriteCmMad({.transaction_id = 1, .message = message}, bytes);
+  const Segment segment(bytes);
+  Outgoing outgoing;
+  outgoing.packet.bth = {.opcode = Opcode::kUdSendOnly, .destination = kGsiQpn};
+  outgoing.packet.deth = {.qkey = kGsiQkey, .source = kGsiQpn};
+  outgoing.payload = {.segments = {&segment, 1}, .length = bytes.size()};
+  network.Send(path, outgoing);
+}
+
+CmMessage MessageOf(const Arrived& arrived) {
+  const auto mad = ParseCmMad(arrived.payload);
+  return mad.has_value() ? mad->message : CmMessage();
+}
+
+bool IsIntact(const Arrived& arrived, size_t size) {
+  return arrived.payload == Payload(size, arrived.bth.psn.value());
+}
+
+std::string FreshPrefix() {
+  static std::atomic<int> count = 0;
+  return absl::StrCat("nd-soft-test/", getpid(), "/", ++count);
+}
+
+std::unique_ptr<HostNetwork> OpenNetwork(const HostNetworkOptions& options,
+                                         const Gid& local) {
+  SystemRandom random;
+  auto network = HostNetwork::Open(options, random);
+  if (!network.ok()) {
+    ND_LOG(kError) << network.status().message();
+    std::abort();
+  }
+  (*network)->set_local_gids({local});
+  return *std::move(network);
+}
+
+size_t Process::Receive() {
+  return network->Receive(Clock::Monotonic().Now(), sink);
+}
+
+bool ReceiveUntil(std::span<Process* const> processes,
+                  const std::function<bool()>& done) {
+  const Deadline deadline = Deadline::After(kPatience);
+  while (!done()) {
+    for (Process* const process : processes) process->Receive();
+    if (deadline.Passed()) return done();
+  }
+  return true;
+}
+
+bool WaitFor(const Network& network) {
+  return WaitReadable(network.fd(), Deadline::After(kPatience), nullptr).ok();
+}
+
+bool IsReadable(const Network& network) {
+  pollfd poll_fd{.fd = network.fd(), .events = POLLIN, .revents = 0};
+  return poll(&poll_fd, 1, 0) == 1;
+}
+
+}  // namespace nd::soft

@@ -1,0 +1,82 @@
+// What the tests of net share: packets, what became of them, and waiting.
+#ifndef ND_TESTS_SOFT_NET_BENCH_H_
+#define ND_TESTS_SOFT_NET_BENCH_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/random.h"
+#include "soft/net/host_network.h"
+#include "soft/wire/mad.h"
+
+namespace nd::soft {
+
+// An arrival, with its payload.
+struct Arrived {
+  Path path;
+  Bth bth;
+  std::vector<std::byte> payload;
+};
+
+class Collector final : public ArrivalSink {
+ public:
+  void OnArrival(const Arrival& arrival) override;
+
+  std::vector<Arrived> arrived;
+};
+
+// IPv4 of the loopback interface: 127.0.0.`last`.
+Gid Localhost(uint8_t last);
+
+// A QP of the process that has the slot.
+Qpn QpnOf(uint32_t slot, uint32_t index = 17);
+
+// `size` bytes that depend on `seed`.
+std::vector<std::byte> Payload(size_t size, uint32_t seed = 0);
+
+// Sends an RC SEND ONLY to the QP, its PSN the seed of its payload.
+void SendTo(Network& network, const Path& path, Qpn destination, uint32_t psn,
+            size_t size);
+// Sends a datagram to QP1.
+void SendMad(Network& network, const Path& path, const CmMessage& message);
+// What such an arrival says.
+CmMessage MessageOf(const Arrived& arrived);
+
+// Whether an arrival is what SendTo sent.
+bool IsIntact(const Arrived& arrived, size_t size);
+
+// A prefix of names that nothing else on the machine uses.
+std::string FreshPrefix();
+
+std::unique_ptr<HostNetwork> OpenNetwork(const HostNetworkOptions& options,
+                                         const Gid& local);
+
+// A process of a host: a network, and what came to it.
+struct Process {
+  explicit Process(const HostNetworkOptions& options,
+                   const Gid& local = Localhost(1))
+      : network(OpenNetwork(options, local)) {}
+
+  size_t Receive();
+
+  std::unique_ptr<HostNetwork> network;
+  Collector sink;
+};
+
+// Lets the processes receive until `done`; false: not within some seconds.
+bool ReceiveUntil(std::span<Process* const> processes,
+                  const std::function<bool()>& done);
+
+// Waits until `network` has something to do; false: not within some seconds.
+bool WaitFor(const Network& network);
+// Whether its descriptor is readable now.
+bool IsReadable(const Network& network);
+
+}  // namespace nd::soft
+
+#endif  // ND_TESTS_SOFT_NET_BENCH_H_

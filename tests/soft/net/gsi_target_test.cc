@@ -1,0 +1,56 @@
+#include "soft/net/gsi_target.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+
+#include "soft/net/network.h"
+#include "soft/wire/mad.h"
+
+namespace nd::soft {
+namespace {
+
+constexpr CommId kIdOfSlot5{5u << kCommIdIndexBits | 77};
+constexpr CommId kIdOfSlot6{6u << kCommIdIndexBits | 77};
+
+GsiTarget TargetOf(const CmMessage& message) {
+  std::array<std::byte, kMadBytes> bytes{};
+  WriteCmMad({.message = message}, bytes);
+  return GsiTargetOf(bytes);
+}
+
+TEST(GsiTarget, RequestsGoToWhoHasTheService) {
+  EXPECT_EQ(TargetOf(CmReq{.local_id = kIdOfSlot5, .service_id = 9}),
+            GsiTarget(ServiceTarget{.service_id = 9}));
+  EXPECT_EQ(TargetOf(CmSidrReq{.request_id = kIdOfSlot5, .service_id = 9}),
+            GsiTarget(ServiceTarget{.service_id = 9}));
+}
+
+TEST(GsiTarget, AnswersGoToTheSlotOfTheIdTheyAreFor) {
+  const GsiTarget slot = SlotTarget{.slot = 5};
+  const auto to_slot_5 = [](auto message) {
+    message.local_id = kIdOfSlot6;
+    message.remote_id = kIdOfSlot5;
+    return TargetOf(message);
+  };
+  EXPECT_EQ(to_slot_5(CmMra()), slot);
+  EXPECT_EQ(to_slot_5(CmRej()), slot);
+  EXPECT_EQ(to_slot_5(CmRep()), slot);
+  EXPECT_EQ(to_slot_5(CmRtu()), slot);
+  EXPECT_EQ(to_slot_5(CmDreq()), slot);
+  EXPECT_EQ(to_slot_5(CmDrep()), slot);
+  EXPECT_EQ(TargetOf(CmSidrRep{.request_id = kIdOfSlot5}), slot);
+}
+
+TEST(GsiTarget, WhatIsForNoIdIsForNobody) {
+  EXPECT_EQ(TargetOf(CmRej{.local_id = kIdOfSlot5}), GsiTarget(NobodyTarget()));
+}
+
+TEST(GsiTarget, WhatIsNoMessageIsForNobody) {
+  std::array<std::byte, kMadBytes> bytes{};
+  EXPECT_EQ(GsiTargetOf(bytes), GsiTarget(NobodyTarget()));
+  EXPECT_EQ(GsiTargetOf({}), GsiTarget(NobodyTarget()));
+}
+
+}  // namespace
+}  // namespace nd::soft
