@@ -2,11 +2,13 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -107,13 +109,20 @@ int PrintPath() {
   return 0;
 }
 
+class RunHelp : public CLI::Formatter {
+ public:
+  std::string make_usage(const CLI::App*, std::string) const override {
+    return "Usage: ndsoft run [OPTIONS] -- COMMAND [ARGUMENT...]\n";
+  }
+};
+
 int Main(std::vector<std::string> words) {
   CLI::App app("Runs programs on the userspace Soft-RoCE device", "ndsoft");
   app.require_subcommand(1);
   CLI::App* run = app.add_subcommand("run", "run a command on the device");
   CLI::App* path = app.add_subcommand("path", "print the library's path");
   RunOptions options;
-  run->usage("Usage: ndsoft run [OPTIONS] -- COMMAND [ARGUMENT...]");
+  run->formatter(std::make_shared<RunHelp>());
   run->add_option("--faults", options.faults,
                   "what is to go wrong (ND_SOFT_FAULTS)")
       ->type_name("SPEC");
