@@ -1,0 +1,89 @@
+#include "soft/abi/stub_device.h"
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+
+#include "soft/abi/cm_device.h"
+#include "soft/abi/soft_device.h"
+
+namespace nd::soft {
+namespace {
+
+struct Counts {
+  std::atomic<int> opened;
+  std::atomic<int> written;
+  std::atomic<int> closed;
+};
+
+// One page for this process and its children.
+Counts& Shared() {
+  static Counts* counts =
+      static_cast<Counts*>(mmap(nullptr, sizeof(Counts), PROT_READ | PROT_WRITE,
+                                MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  return *counts;
+}
+
+std::array<std::atomic<bool>, 4096> open_fds;
+std::atomic<bool> active = true;
+
+}  // namespace
+
+int OpenCmDevice(int flags) {
+  const int fd =
+      eventfd(0, EFD_SEMAPHORE | (flags & O_CLOEXEC ? EFD_CLOEXEC : 0) |
+                     (flags & O_NONBLOCK ? EFD_NONBLOCK : 0));
+  if (fd < 0) return -1;
+  open_fds.at(fd) = true;
+  ++Shared().opened;
+  return fd;
+}
+
+bool IsCmDevice(int fd) { return open_fds.at(fd); }
+
+ssize_t WriteCmDevice(int fd, const void* command, size_t bytes) {
+  ++Shared().written;
+  if (*static_cast<const char*>(command) == kRefuse) {
+    errno = EINVAL;
+    return -1;
+  }
+  eventfd_write(fd, 1);
+  return static_cast<ssize_t>(bytes);
+}
+
+void CloseCmDevice(int fd) {
+  open_fds.at(fd) = false;
+  ++Shared().closed;
+}
+
+bool SoftIsActive() {
+  return active && std::getenv("ND_STUB_INACTIVE") == nullptr;
+}
+
+std::optional<PathFacts> CurrentPathFacts() {
+  PathFacts facts;
+  facts.name = "nd0";
+  facts.uverbs_name = "uverbs7";
+  facts.node_guid = 0x0200'00ff'fe00'0001;
+  facts.firmware_version = "1.2";
+  facts.netdev = "lo";
+  facts.gids.resize(2);
+  facts.gids[0] = {.raw = {0xfe, 0x80}, .type = "RoCE v2", .netdev = "lo"};
+  return facts;
+}
+
+bool IsSoftDevice(const ibv_device*) { return true; }
+
+}  // namespace nd::soft
+
+StubCounts stub_counts() {
+  const auto& counts = nd::soft::Shared();
+  return {counts.opened, counts.written, counts.closed};
+}
+
+void stub_set_active(bool value) { nd::soft::active = value; }
