@@ -30,6 +30,8 @@ class UcmaHost {
   // no way there.
   virtual absl::StatusOr<Gid> SourceFor(const Gid& destination) = 0;
   virtual bool IsLocal(const Gid& address) = 0;  // one of this host's
+  // Where the address stands in the device's table, -1 if it does not.
+  virtual int GidIndex(const Gid& address) = 0;
 
   // Ports of the host. A client's port need not be known to other processes;
   // one that was bound, and may be listened to, is `announced`.

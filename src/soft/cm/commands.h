@@ -76,6 +76,7 @@ struct CmAcceptOptions {
 
 // Where a datagram address look-up starts from.
 struct SidrResolveOptions {
+  PortSpace space = PortSpace::kUdp;
   CmEndpoints endpoints{};
   PrivateDataView private_data{};  // at most kSidrReqUserBytes
 };

@@ -23,9 +23,8 @@ absl::Status SidrTable::Resolve(CmHandle handle, CommId request_id,
     return status;
   }
   const CmEndpoints& endpoints = options.endpoints;
-  CmSidrReq req{
-      .request_id = request_id,
-      .service_id = ServiceId(PortSpace::kUdp, endpoints.remote.port)};
+  CmSidrReq req{.request_id = request_id,
+                .service_id = ServiceId(options.space, endpoints.remote.port)};
   StoreWithHeader(MakeHeader(endpoints), options.private_data,
                   req.private_data);
   queries_.emplace(request_id, handle);
