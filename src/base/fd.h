@@ -18,6 +18,8 @@ class Fd {
   ~Fd();
 
   int get() const { return fd_; }
+  // The descriptor, which is the caller's from now on.
+  int Release() { return std::exchange(fd_, -1); }
   bool valid() const { return fd_ >= 0; }
 
  private:

@@ -44,42 +44,6 @@ class ABSL_SCOPED_LOCKABLE MutexLock {
   absl::Mutex& mutex_;
 };
 
-// Holds `mutex` if nobody else did: owns() says so. The analysis of clang does
-// not follow it.
-class MutexTryLock {
- public:
-  explicit MutexTryLock(absl::Mutex* mutex) ABSL_NO_THREAD_SAFETY_ANALYSIS
-      : mutex_(*mutex) {
-#ifdef ABSL_HAVE_THREAD_SANITIZER
-    __tsan_mutex_pre_lock(&mutex_, __tsan_mutex_try_lock);
-    owns_ = mutex_.TryLock();
-    __tsan_mutex_post_lock(
-        &mutex_,
-        __tsan_mutex_try_lock | (owns_ ? 0 : __tsan_mutex_try_lock_failed), 0);
-#else
-    owns_ = mutex_.TryLock();
-#endif
-  }
-  MutexTryLock(const MutexTryLock&) = delete;
-  MutexTryLock& operator=(const MutexTryLock&) = delete;
-  ~MutexTryLock() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    if (!owns_) return;
-#ifdef ABSL_HAVE_THREAD_SANITIZER
-    __tsan_mutex_pre_unlock(&mutex_, 0);
-    mutex_.Unlock();
-    __tsan_mutex_post_unlock(&mutex_, 0);
-#else
-    mutex_.Unlock();
-#endif
-  }
-
-  bool owns() const { return owns_; }
-
- private:
-  absl::Mutex& mutex_;
-  bool owns_ = false;
-};
-
 }  // namespace nd
 
 #endif  // ND_BASE_MUTEX_H_

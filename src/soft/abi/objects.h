@@ -11,7 +11,7 @@
 #include <memory>
 #include <vector>
 
-#include "absl/synchronization/mutex.h"
+#include "base/lock.h"
 #include "soft/abi/soft_device.h"
 #include "soft/device/device.h"
 
@@ -74,7 +74,7 @@ struct SoftCq {
   Users users{0};
 
   // From start_poll to end_poll.
-  absl::Mutex polling;
+  Lock polling;
   ibv_wc current{};
 
   ibv_cq* plain() { return ibv_cq_ex_to_cq(&verbs); }
@@ -101,7 +101,7 @@ struct SoftQp {
   std::atomic<uint32_t> async_taken{0};
 
   // From ibv_wr_start to ibv_wr_complete or ibv_wr_abort.
-  absl::Mutex building;
+  Lock building;
   std::vector<BuiltRequest> built;  // the first `requests` count
   size_t requests = 0;
 

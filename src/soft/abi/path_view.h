@@ -28,11 +28,11 @@ struct PathFacts {
   std::string uverbs_name;  // ibv_device::dev_name
   uint64_t node_guid = 0;   // its first byte is the uppermost
   std::string firmware_version;
-  std::string netdev;
+  std::string netdev{};
   bool port_is_active = true;
   std::string rate = "100 Gb/sec (4X EDR)";
   uint32_t capability_mask = 0x00010000;
-  std::vector<Gid> gids;  // by index
+  std::vector<Gid> gids{};  // by index
 };
 
 struct PathNode {

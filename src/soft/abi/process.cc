@@ -116,6 +116,8 @@ absl::StatusOr<SoftProcess*> SoftProcess::Begin() {
   return new SoftProcess({.host = host}, std::move(network));
 }
 
+SoftProcess* SoftProcess::Current() { return g_process.load(); }
+
 absl::StatusOr<SoftProcess*> SoftProcess::Get() {
   if (SoftProcess* const process = g_process.load()) return process;
   const std::lock_guard<std::mutex> lock(g_begin);

@@ -27,6 +27,9 @@ class SoftProcess {
   // Unavailable or ResourceExhausted where it cannot begin.
   static absl::StatusOr<SoftProcess*> Get();
 
+  // Null before it has begun, in this process.
+  static SoftProcess* Current();
+
   Device& device() { return device_; }
   Random& random() { return random_; }
 

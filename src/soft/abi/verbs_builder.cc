@@ -10,12 +10,12 @@ namespace {
 SoftQp& SoftOf(ibv_qp_ex* qp) { return *SoftCast<SoftQp>(qp); }
 
 void Start(ibv_qp_ex* qp) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-  SoftOf(qp).building.Lock();
+  SoftOf(qp).building.Acquire();
   SoftOf(qp).requests = 0;
 }
 
 void Abort(ibv_qp_ex* qp) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-  SoftOf(qp).building.Unlock();
+  SoftOf(qp).building.Release();
 }
 
 BuiltRequest& Add(ibv_qp_ex* qp, ibv_wr_opcode opcode) {

@@ -3,7 +3,6 @@
 #include <cerrno>
 #include <span>
 
-#include "base/mutex.h"
 #include "soft/abi/forward.h"
 #include "soft/abi/objects.h"
 
@@ -38,14 +37,14 @@ int StartPoll(ibv_cq_ex* cq,
               ibv_poll_cq_attr* attr) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   if (attr->comp_mask != 0) return EINVAL;
   SoftCq* const soft = SoftOf(cq);
-  soft->polling.Lock();
+  soft->polling.Acquire();
   const int error = Next(cq);
-  if (error != 0) soft->polling.Unlock();
+  if (error != 0) soft->polling.Release();
   return error;
 }
 
 void EndPoll(ibv_cq_ex* cq) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-  SoftOf(cq)->polling.Unlock();
+  SoftOf(cq)->polling.Release();
 }
 
 const ibv_wc& Current(ibv_cq_ex* cq) { return SoftOf(cq)->current; }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/mutex.h"
+#include "base/lock.h"
 
 namespace nd::soft {
 
@@ -15,7 +15,7 @@ CompletionQueue::CompletionQueue(uint32_t capacity, CompletionChannel* channel,
       entries_(new ibv_wc[capacity]) {}
 
 bool CompletionQueue::Push(const CqEntry& entry) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   const uint32_t size = size_.load(std::memory_order_relaxed);
   if (size == capacity_) {
     overrun_ = true;
@@ -36,7 +36,7 @@ bool CompletionQueue::Push(const CqEntry& entry) {
 
 int CompletionQueue::Poll(std::span<ibv_wc> out) {
   if (empty()) return 0;
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   if (overrun_) return -1;
   const uint32_t size = size_.load(std::memory_order_relaxed);
   const uint32_t count =
@@ -50,7 +50,7 @@ int CompletionQueue::Poll(std::span<ibv_wc> out) {
 }
 
 void CompletionQueue::Arm(bool solicited_only) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   // Once armed for any, a wish for the solicited ones takes nothing back.
   if (!solicited_only) {
     armed_ = Armed::kAny;
@@ -60,7 +60,7 @@ void CompletionQueue::Arm(bool solicited_only) {
 }
 
 void CompletionQueue::Forget(uint32_t qpn) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   const uint32_t size = size_.load(std::memory_order_relaxed);
   uint32_t kept = 0;
   for (uint32_t i = 0; i < size; ++i) {
@@ -72,7 +72,7 @@ void CompletionQueue::Forget(uint32_t qpn) {
 }
 
 bool CompletionQueue::Resize(uint32_t capacity) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   const uint32_t size = size_.load(std::memory_order_relaxed);
   if (size > capacity) return false;
   auto entries = std::unique_ptr<ibv_wc[]>(new ibv_wc[capacity]);
@@ -86,7 +86,7 @@ bool CompletionQueue::Resize(uint32_t capacity) {
 }
 
 uint32_t CompletionQueue::capacity() const {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   return capacity_;
 }
 

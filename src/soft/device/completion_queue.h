@@ -11,7 +11,7 @@
 #include <span>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "base/lock.h"
 #include "soft/device/event_queue.h"
 
 namespace nd::soft {
@@ -63,7 +63,7 @@ class CompletionQueue {
   std::atomic<uint32_t> size_{0};
   std::atomic<Armed> armed_{Armed::kNo};
 
-  mutable absl::Mutex mutex_;
+  mutable Lock mutex_;
   uint32_t capacity_ ABSL_GUARDED_BY(mutex_);
   // Not touched before it is used: a large queue costs what it holds.
   std::unique_ptr<ibv_wc[]> entries_ ABSL_GUARDED_BY(mutex_);

@@ -1,12 +1,14 @@
 #include "soft/device/device.h"
 
+#include <sys/eventfd.h>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/mutex.h"
+#include "base/lock.h"
 #include "soft/rc/segments.h"
 
 namespace nd::soft {
@@ -86,7 +88,7 @@ std::optional<Path> Device::PathOf(const ibv_ah_attr& attr) const {
 // ---- Objects.
 
 absl::StatusOr<PdId> Device::AllocatePd() {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   if (pds_ >= limits_.max_pds) {
     return TooMany("protection domains", limits_.max_pds);
   }
@@ -95,34 +97,34 @@ absl::StatusOr<PdId> Device::AllocatePd() {
 }
 
 void Device::FreePd() {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   --pds_;
 }
 
 absl::StatusOr<uint32_t> Device::RegisterMemory(
     const MemoryTable::RegionOptions& options) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   return memory_.AddRegion(options);
 }
 
 absl::Status Device::ChangeMemory(uint32_t key,
                                   const MemoryTable::RegionChange& change) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   return memory_.ChangeRegion(key, change);
 }
 
 absl::Status Device::DeregisterMemory(uint32_t key) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   return memory_.RemoveRegion(key);
 }
 
 absl::StatusOr<uint32_t> Device::AllocateWindow(PdId pd, ibv_mw_type type) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   return memory_.AddWindow(pd, type);
 }
 
 void Device::FreeWindow(uint32_t key) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   memory_.RemoveWindow(key);
 }
 
@@ -133,7 +135,7 @@ absl::StatusOr<std::unique_ptr<CompletionQueue>> Device::CreateCq(
         absl::StrCat("a completion queue of ", capacity, " entries, not 1 to ",
                      limits_.max_cqes));
   }
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   if (cqs_ >= limits_.max_cqs) {
     return TooMany("completion queues", limits_.max_cqs);
   }
@@ -142,7 +144,7 @@ absl::StatusOr<std::unique_ptr<CompletionQueue>> Device::CreateCq(
 }
 
 void Device::DestroyCq(std::unique_ptr<CompletionQueue>) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   --cqs_;
 }
 
@@ -155,20 +157,20 @@ absl::StatusOr<std::unique_ptr<SharedReceiveQueue>> Device::CreateSrq(
         "an SRQ of ", options.capacity, " receives of ", options.max_sges,
         " elements, at most ", limits_.max_wrs, " of ", limits_.max_sges));
   }
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   if (srqs_ >= limits_.max_srqs) return TooMany("SRQs", limits_.max_srqs);
   ++srqs_;
   return std::make_unique<SharedReceiveQueue>(options);
 }
 
 void Device::DestroySrq(std::unique_ptr<SharedReceiveQueue>) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   --srqs_;
 }
 
 int Device::PostSrqReceive(SharedReceiveQueue& srq, ibv_recv_wr* wr,
                            ibv_recv_wr** bad) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   for (; wr != nullptr; wr = wr->next) {
     const std::span sges(wr->sg_list, static_cast<size_t>(wr->num_sge));
     const bool too_many = sges.size() > srq.store().max_sges();
@@ -181,17 +183,17 @@ int Device::PostSrqReceive(SharedReceiveQueue& srq, ibv_recv_wr* wr,
 }
 
 bool Device::ResizeSrq(SharedReceiveQueue& srq, size_t capacity) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   return srq.store().Resize(capacity);
 }
 
 void Device::SetSrqLimit(SharedReceiveQueue& srq, uint32_t limit) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   srq.set_limit(limit);
 }
 
 uint32_t Device::SrqLimit(SharedReceiveQueue& srq) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   return srq.limit();
 }
 
@@ -204,7 +206,7 @@ QueuePair* Device::Find(Qpn qpn) {
 
 // Numbers are given out in turn: one that was in use is not met again soon.
 absl::StatusOr<QueuePair*> Device::CreateQp(QueuePair::Options options) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   if (qp_count_ >= limits_.max_qps) {
     return TooMany("queue pairs", limits_.max_qps);
   }
@@ -226,7 +228,7 @@ absl::StatusOr<QueuePair*> Device::CreateQp(QueuePair::Options options) {
 }
 
 void Device::DestroyQp(QueuePair* qp) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   const uint32_t index = ToUint(qp->number()) & kIndexMask;
   timers_.Set(index, std::nullopt);
   std::erase(ready_, qp);
@@ -239,7 +241,7 @@ void Device::DestroyQp(QueuePair* qp) {
 
 int Device::ModifyQp(QueuePair& qp, ibv_qp_type type, const ibv_qp_attr& attr,
                      int mask) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   const ibv_qp_state from = qp.state();
   if ((mask & IBV_QP_CUR_STATE) != 0 && attr.cur_qp_state != from) {
     return EINVAL;
@@ -274,12 +276,12 @@ int Device::ModifyQp(QueuePair& qp, ibv_qp_type type, const ibv_qp_attr& attr,
 }
 
 void Device::QueryQp(QueuePair& qp, ibv_qp_attr& attr) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   qp.Query(attr);
 }
 
 int Device::PostSend(QueuePair& qp, ibv_send_wr* wr, ibv_send_wr** bad) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   int error = 0;
   for (; wr != nullptr; wr = wr->next) {
     error = qp.PostSend(*wr);
@@ -293,12 +295,12 @@ int Device::PostSend(QueuePair& qp, ibv_send_wr* wr, ibv_send_wr** bad) {
 }
 
 size_t Device::SendRoom(QueuePair& qp) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   return qp.send_room();
 }
 
 int Device::PostReceive(QueuePair& qp, ibv_recv_wr* wr, ibv_recv_wr** bad) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   for (; wr != nullptr; wr = wr->next) {
     if (const int error = qp.PostReceive(*wr)) {
       *bad = wr;
@@ -311,7 +313,7 @@ int Device::PostReceive(QueuePair& qp, ibv_recv_wr* wr, ibv_recv_wr** bad) {
 int Device::PostBind(QueuePair& qp, uint64_t wr_id, unsigned flags,
                      uint32_t window_key, uint32_t new_key,
                      const WindowBind& bind) {
-  MutexLock lock(&mutex_);
+  Holding lock(mutex_);
   const int error = qp.PostBind(wr_id, flags, window_key, new_key, bind);
   Enqueue(qp);
   Pump(clock_.Now());
@@ -333,19 +335,22 @@ void Device::ProgressInline(const CompletionQueue& cq) {
   const bool last_look = cq.armed();
   if (!last_look) polled_.store(true, std::memory_order_relaxed);
   // Whoever has the lock makes progress already.
-  const MutexTryLock lock(&mutex_);
-  if (!lock.owns()) return;
+  if (!mutex_.TryAcquire()) return;
   const bool resting = std::exchange(resting_, false);
   for (int i = 0; i < kInlineRounds && cq.empty() && Progress(); ++i) continue;
-  if (!resting || (last_look && Rest())) return;
-  network_->Wake();
+  if (resting && !(last_look && Rest())) WakeEngine();
+  mutex_.Release();
 }
 
 void Device::Arm(CompletionQueue& cq, bool solicited_only) {
   cq.Arm(solicited_only);
   if (!polled_.exchange(false) && !napping_.load()) return;
-  MutexLock lock(&mutex_);
-  network_->Wake();
+  Holding lock(mutex_);
+  WakeEngine();
+}
+
+void Device::WakeEngine() {
+  if (wake_fd_ >= 0) eventfd_write(wake_fd_, 1);
 }
 
 bool Device::Rest() {
@@ -360,7 +365,7 @@ void Device::WakeForDeadline() {
   const auto next = NextDeadline();
   if (!next || (rest_until_ && *rest_until_ <= *next)) return;
   rest_until_ = next;
-  network_->Wake();
+  WakeEngine();
 }
 
 bool Device::Progress() {

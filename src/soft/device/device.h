@@ -17,8 +17,8 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/random.h"
 #include "soft/cm/deadline_queue.h"
 #include "soft/cm/manager.h"
@@ -98,7 +98,7 @@ class Device final : private ArrivalSink {
                uint32_t window_key, uint32_t new_key, const WindowBind& bind);
 
   // ---- The communication manager, for whoever holds the lock.
-  absl::Mutex& mutex() ABSL_LOCK_RETURNED(mutex_) { return mutex_; }
+  Lock& mutex() ABSL_LOCK_RETURNED(mutex_) { return mutex_; }
   CmManager& cm() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return cm_; }
   void set_cm_events(std::function<void(const CmEvent&)> take)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -125,7 +125,11 @@ class Device final : private ArrivalSink {
   bool TakePolled() { return polled_.exchange(false); }
   // The thread sleeps because the application polls; arrivals do not wake it.
   void set_napping(bool napping) { napping_.store(napping); }
-  void WakeEngine() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { network_->Wake(); }
+  // An eventfd that only the thread reads: where it is told to look again. -1:
+  // there is none.
+  void set_wake_fd(int fd) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    wake_fd_ = fd;
+  }
 
  private:
   // ArrivalSink
@@ -144,6 +148,7 @@ class Device final : private ArrivalSink {
   std::optional<Instant> NextDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The engine's thread sleeps too long for what is due now.
   void WakeForDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void WakeEngine() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ProgressInline(const CompletionQueue& cq);
 
   const Limits limits_;
@@ -154,7 +159,7 @@ class Device final : private ArrivalSink {
   std::atomic<bool> polled_{false};
   std::atomic<bool> napping_{false};
 
-  absl::Mutex mutex_;
+  Lock mutex_;
   const std::unique_ptr<Network> network_ ABSL_GUARDED_BY(mutex_);
   CmManager cm_ ABSL_GUARDED_BY(mutex_);
   std::function<void(const CmEvent&)> take_cm_event_ ABSL_GUARDED_BY(mutex_);
@@ -173,6 +178,7 @@ class Device final : private ArrivalSink {
   std::vector<QueuePair*> turn_ ABSL_GUARDED_BY(mutex_);
   DeadlineQueue<uint32_t> timers_ ABSL_GUARDED_BY(mutex_);  // by index
   Psn mad_psn_ ABSL_GUARDED_BY(mutex_);
+  int wake_fd_ ABSL_GUARDED_BY(mutex_) = -1;
   // The engine's thread sleeps, until then or something comes.
   bool resting_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<Instant> rest_until_ ABSL_GUARDED_BY(mutex_);

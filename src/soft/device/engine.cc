@@ -4,12 +4,14 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 
-#include "base/mutex.h"
+#include "base/lock.h"
 
 namespace nd::soft {
 namespace {
@@ -21,10 +23,12 @@ constexpr int kPatience = 32;
 
 }  // namespace
 
-Engine::Engine(Device& device) : device_(device) {
+Engine::Engine(Device& device)
+    : device_(device), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   {
-    MutexLock lock(&device_.mutex());
-    fd_ = device_.network().fd();
+    Holding lock(device_.mutex());
+    network_fd_ = device_.network().fd();
+    device_.set_wake_fd(wake_.get());
   }
   sigset_t all, before;
   sigfillset(&all);
@@ -35,11 +39,10 @@ Engine::Engine(Device& device) : device_(device) {
 
 Engine::~Engine() {
   stop_.store(true);
-  {
-    MutexLock lock(&device_.mutex());
-    device_.WakeEngine();
-  }
+  eventfd_write(wake_.get(), 1);
   thread_.join();
+  Holding lock(device_.mutex());
+  device_.set_wake_fd(-1);
 }
 
 void Engine::Run() {
@@ -56,7 +59,7 @@ void Engine::Run() {
     if (Work(fruitless)) continue;
     std::optional<Instant> until;
     {
-      MutexLock lock(&device_.mutex());
+      Holding lock(device_.mutex());
       until = device_.rest_until();
     }
     Sleep(until);
@@ -65,7 +68,7 @@ void Engine::Run() {
 }
 
 bool Engine::Work(int& fruitless) {
-  MutexLock lock(&device_.mutex());
+  Holding lock(device_.mutex());
   if (device_.Progress()) {
     fruitless = 0;
     return true;
@@ -75,16 +78,20 @@ bool Engine::Work(int& fruitless) {
 }
 
 void Engine::Sleep(std::optional<Instant> until) const {
-  pollfd wait{.fd = fd_, .events = POLLIN, .revents = 0};
-  if (!until) {
-    ppoll(&wait, 1, nullptr, nullptr);
-    return;
+  std::array<pollfd, 2> waits = {{
+      {.fd = wake_.get(), .events = POLLIN, .revents = 0},
+      {.fd = network_fd_, .events = POLLIN, .revents = 0},
+  }};
+  timespec timeout{};
+  if (until) {
+    const int64_t nanos =
+        std::max<int64_t>(0, (*until - device_.clock().Now()).count());
+    timeout = {.tv_sec = nanos / 1'000'000'000,
+               .tv_nsec = nanos % 1'000'000'000};
   }
-  const int64_t nanos = std::max<int64_t>(
-      0, std::chrono::nanoseconds(*until - device_.clock().Now()).count());
-  const timespec timeout{.tv_sec = nanos / 1'000'000'000,
-                         .tv_nsec = nanos % 1'000'000'000};
-  ppoll(&wait, 1, &timeout, nullptr);
+  ppoll(waits.data(), waits.size(), until ? &timeout : nullptr, nullptr);
+  eventfd_t count = 0;
+  eventfd_read(wake_.get(), &count);
 }
 
 }  // namespace nd::soft

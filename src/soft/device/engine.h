@@ -6,6 +6,7 @@
 #include <atomic>
 #include <thread>
 
+#include "base/fd.h"
 #include "soft/device/device.h"
 
 namespace nd::soft {
@@ -27,7 +28,8 @@ class Engine {
   void Sleep(std::optional<Instant> until) const;
 
   Device& device_;
-  int fd_ = -1;  // the network's
+  int network_fd_ = -1;
+  Fd wake_;
   std::atomic<bool> stop_{false};
   std::thread thread_;
 };

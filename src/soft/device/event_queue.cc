@@ -18,9 +18,9 @@ absl::StatusOr<EventFd> EventFd::Create() {
 }
 
 void EventFd::Add(size_t count) {
-  const uint64_t value = count;
-  // Fails only where the count would pass 2^64.
-  (void)!::write(fd_.get(), &value, sizeof(value));
+  // Not write(2), which the hooks have. Fails only where the count would pass
+  // 2^64.
+  eventfd_write(fd_.get(), count);
 }
 
 bool EventFd::Take() {

@@ -9,9 +9,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "base/fd.h"
-#include "base/mutex.h"
+#include "base/lock.h"
 
 namespace nd::soft {
 
@@ -28,6 +27,8 @@ class EventFd {
   [[nodiscard]] bool Take();
   // Takes one if there is one, without waiting.
   void TakeBack();
+  // Somebody else closes the descriptor.
+  void Abandon() { fd_.Release(); }
 
  private:
   explicit EventFd(Fd fd) : fd_(std::move(fd)) {}
@@ -44,7 +45,7 @@ class EventQueue {
   int fd() const { return fd_.get(); }
 
   void Push(T event) {
-    MutexLock lock(&mutex_);
+    Holding lock(mutex_);
     events_.push_back(std::move(event));
     fd_.Add(1);
   }
@@ -56,7 +57,7 @@ class EventQueue {
   std::optional<T> Take(Taken taken) {
     for (;;) {
       if (!fd_.Take()) return std::nullopt;
-      MutexLock lock(&mutex_);
+      Holding lock(mutex_);
       // Else it was withdrawn between the two.
       if (events_.empty()) continue;
       T event = std::move(events_.front());
@@ -69,7 +70,7 @@ class EventQueue {
   // Takes out what nobody has seen; returns how many.
   template <typename Predicate>
   size_t Withdraw(Predicate predicate) {
-    MutexLock lock(&mutex_);
+    Holding lock(mutex_);
     const size_t count = std::erase_if(events_, predicate);
     for (size_t i = 0; i < count; ++i) fd_.TakeBack();
     return count;
@@ -77,7 +78,7 @@ class EventQueue {
 
  private:
   EventFd fd_;
-  absl::Mutex mutex_;
+  Lock mutex_;
   std::deque<T> events_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -1,0 +1,228 @@
+#include "soft/abi/cm_device.h"
+
+#include <endian.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cinttypes>
+#include <cstdio>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "base/lock.h"
+#include "soft/abi/hooks_off.h"
+#include "soft/abi/objects.h"
+#include "soft/abi/process.h"
+#include "soft/abi/service_ports.h"
+#include "soft/abi/ucma.h"
+#include "soft/device/event_queue.h"
+
+namespace nd::soft {
+namespace {
+
+// Tells eventfds apart; their inode is one for all. 0: this kernel does not
+// say, and the number has to do.
+uint64_t EventFdId(int fd) {
+  const HooksOff off;
+  char path[64];
+  std::snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path, "re"),
+                                                   std::fclose);
+  if (file == nullptr) return 0;
+  char line[128];
+  uint64_t id = 0;
+  while (std::fgets(line, sizeof(line), file.get()) != nullptr) {
+    if (std::sscanf(line, "eventfd-id: %" SCNu64, &id) == 1) return id + 1;
+  }
+  return 0;
+}
+
+// rdma_cm of this process: what Ucma needs of the device, and the descriptors
+// of its files. Under the device's lock.
+class CmFiles final : private UcmaHost {
+ public:
+  explicit CmFiles(SoftProcess& process)
+      : process_(process),
+        device_(process.device()),
+        ports_(Locked().network(), process.random()),
+        ucma_(*this) {
+    Holding lock(device_.mutex());
+    device_.set_cm_events(
+        [this](const CmEvent& event) { ucma_.OnEvent(event); });
+  }
+
+  Lock& mutex() { return device_.mutex(); }
+
+  absl::StatusOr<int> Open(int flags) {
+    auto event_fd = EventFd::Create();
+    if (!event_fd.ok()) return event_fd.status();
+    const int fd = event_fd->get();
+    if ((flags & O_NONBLOCK) != 0) fcntl(fd, F_SETFL, O_NONBLOCK);
+    if ((flags & O_CLOEXEC) == 0) fcntl(fd, F_SETFD, 0);
+    Holding lock(mutex());
+    const UcmaFile file = ucma_.Open();
+    fds_.insert_or_assign(fd, file);
+    files_.emplace(file,
+                   File{.id = EventFdId(fd), .events = *std::move(event_fd)});
+    return fd;
+  }
+
+  bool Has(int fd) {
+    std::optional<uint64_t> known;
+    {
+      Holding lock(mutex());
+      const auto found = fds_.find(fd);
+      if (found == fds_.end()) return false;
+      known = files_.at(found->second).id;
+    }
+    return EventFdId(fd) == *known;
+  }
+
+  int64_t Command(int fd, std::span<const std::byte> bytes) {
+    Holding lock(mutex());
+    const auto found = fds_.find(fd);
+    if (found == fds_.end()) return -EBADF;
+    return ucma_.Command(found->second, bytes);
+  }
+
+  // The descriptor itself is closed by whoever asked for that.
+  void Close(int fd) {
+    Holding lock(mutex());
+    const auto found = fds_.find(fd);
+    if (found == fds_.end()) return;
+    const UcmaFile file = found->second;
+    fds_.erase(found);
+    ucma_.Close(file);
+    files_.at(file).events.Abandon();
+    files_.erase(file);
+  }
+
+ private:
+  struct File {
+    uint64_t id = 0;
+    EventFd events;
+  };
+
+  // Whoever calls this holds the lock, or is alone still.
+  Device& Locked() ABSL_NO_THREAD_SAFETY_ANALYSIS { return device_; }
+
+  CmManager& manager() override ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    return device_.cm();
+  }
+  Instant Now() const override { return device_.clock().Now(); }
+  uint64_t node_guid() const override { return htobe64(device_.host().guid); }
+  uint32_t device_index() const override { return kDeviceIndex; }
+  uint8_t path_mtu() const override { return device_.active_mtu(); }
+
+  absl::StatusOr<Gid> SourceFor(const Gid& destination) override {
+    if (device_.IsLocal(destination)) return destination;
+    auto source = SourceAddressFor(destination);
+    if (source.ok() && !device_.IsLocal(*source)) {
+      return absl::UnavailableError("the address is new to the device");
+    }
+    return source;
+  }
+  bool IsLocal(const Gid& address) override { return device_.IsLocal(address); }
+  int GidIndex(const Gid& address) override {
+    return device_.GidIndex(address).value_or(-1);
+  }
+
+  absl::StatusOr<PortTable::Bound> BindPort(const PortTable::Binding& binding,
+                                            bool announced) override {
+    return ports_.Bind(binding, announced);
+  }
+  absl::Status ListenOnPort(PortClaim claim) override {
+    return ports_.Listen(claim);
+  }
+  void ReleasePort(PortClaim claim) override { ports_.Release(claim); }
+
+  void Deliver(CmOutput output) override ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    device_.Deliver(std::move(output));
+  }
+
+  // No other thread takes from the count: what is there can be read at once.
+  void EventsChanged(UcmaFile file, int count) override {
+    EventFd& events = files_.at(file).events;
+    if (count > 0) events.Add(static_cast<size_t>(count));
+    for (; count < 0; ++count) events.TakeBack();
+  }
+
+  SoftProcess& process_;
+  Device& device_;
+  ServicePorts ports_;
+  Ucma ucma_;
+  absl::flat_hash_map<int, UcmaFile> fds_;
+  absl::flat_hash_map<UcmaFile, File> files_;
+};
+
+std::atomic<CmFiles*> g_files{nullptr};
+std::atomic<SoftProcess*> g_owner{nullptr};
+
+// Of the process as it is now: a child of fork has none before it opens one.
+CmFiles* Files() {
+  return g_owner.load() == SoftProcess::Current() ? g_files.load() : nullptr;
+}
+
+absl::StatusOr<CmFiles*> BeginFiles() {
+  static Lock mutex;
+  auto process = SoftProcess::Get();
+  if (!process.ok()) return process.status();
+  Holding lock(mutex);
+  if (g_owner.load() != *process) {
+    g_files.store(new CmFiles(**process));
+    g_owner.store(*process);
+  }
+  return g_files.load();
+}
+
+}  // namespace
+
+int OpenCmDevice(int flags) {
+  const auto files = BeginFiles();
+  if (!files.ok()) {
+    SetErrno(files.status());
+    return -1;
+  }
+  const auto fd = (*files)->Open(flags);
+  if (!fd.ok()) {
+    errno = EMFILE;
+    return -1;
+  }
+  return *fd;
+}
+
+bool IsCmDevice(int fd) {
+  CmFiles* const files = Files();
+  return files != nullptr && files->Has(fd);
+}
+
+// GET_EVENT waits where the file blocks, and holds no lock meanwhile.
+ssize_t WriteCmDevice(int fd, const void* command, size_t bytes) {
+  const std::span all(static_cast<const std::byte*>(command), bytes);
+  CmFiles* const files = Files();
+  for (;;) {
+    const int64_t result =
+        files != nullptr ? files->Command(fd, all) : int64_t{-EBADF};
+    if (result >= 0) return result;
+    const bool waits = result == -EAGAIN && Ucma::IsGetEvent(all) &&
+                       (fcntl(fd, F_GETFL) & O_NONBLOCK) == 0;
+    if (!waits) {
+      errno = static_cast<int>(-result);
+      return -1;
+    }
+    pollfd wait{.fd = fd, .events = POLLIN, .revents = 0};
+    if (poll(&wait, 1, -1) < 0) return -1;
+  }
+}
+
+void CloseCmDevice(int fd) {
+  if (CmFiles* const files = Files()) files->Close(fd);
+}
+
+}  // namespace nd::soft
