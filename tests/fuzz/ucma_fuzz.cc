@@ -12,6 +12,9 @@ namespace nd::soft {
 namespace {
 
 constexpr size_t kMemory = 1024;  // that pointers lead to
+constexpr uint16_t kListenedTo = 7000;
+constexpr uint16_t kTcp = RDMA_PS_TCP;
+constexpr uint16_t kUdp = RDMA_PS_UDP;
 
 void Require(bool condition, const char* what) {
   if (condition) return;
@@ -114,6 +117,12 @@ class Run {
     for (size_t i = 0; i < programs_.size(); ++i) {
       programs_[i] = std::make_unique<Program>(HostOf(i));
     }
+    for (size_t i = 0; i < programs_.size(); ++i) {
+      Program& program = *programs_[i];
+      const uint32_t id = program.Create(1, i < 2 ? kTcp : kUdp);
+      program.Bind(id, AddressOf(Mapped({}), kListenedTo));
+      program.Listen(id);
+    }
   }
 
   void All() {
@@ -135,8 +144,8 @@ class Run {
 
   void Step() {
     Program& program = *programs_[choices_.Below(4)];
-    const uint32_t id = choices_.Below(8);
-    switch (choices_.Below(24)) {
+    const uint32_t id = choices_.Below(24);
+    switch (choices_.Below(40)) {
       case 0:
         program.Create(choices_.Below(4), RDMA_PS_TCP);
         return;
@@ -193,7 +202,7 @@ class Run {
         program.SetOption(id, choices_.Below(5), int{choices_.Byte()});
         return;
       case 20:
-        WriteAny(choices_, program, memory_);
+        if (choices_.Below(4) == 0) WriteAny(choices_, program, memory_);
         return;
       case 21:
         world_.wire.silent = choices_.Below(8) == 0;
@@ -202,15 +211,61 @@ class Run {
       case 22:
         Reopen(choices_.Below(4));
         return;
+      case 23:
+      case 24:
+      case 25:
+      case 26:
+        ConnectAnew(program);
+        return;
       default:
         world_.Settle();
-        program.Next();
+        Answer(program);
+        return;
+    }
+  }
+
+  // To one of the listeners.
+  void ConnectAnew(Program& program) {
+    const bool datagram = choices_.Below(4) == 0;
+    const uint32_t id =
+        program.Create(1 + choices_.Below(3), datagram ? kUdp : kTcp);
+    const Gid ip = choices_.Below(4) == 0 ? kLoopback4 : Ipv4(2);
+    program.ResolveAddr(id, AddressOf(ip, kListenedTo));
+    program.ResolveRoute(id);
+    rdma_ucm_conn_param param = ChooseParam(choices_);
+    param.qp_num = ++last_qpn_;
+    program.Connect(id, param);
+  }
+
+  // What a program would do about its next event, or not quite.
+  void Answer(Program& program) {
+    const auto event = program.Next();
+    if (!event) return;
+    rdma_ucm_conn_param param = ChooseParam(choices_);
+    param.qp_num = ++last_qpn_;
+    const uint32_t decision = choices_.Below(16);
+    switch (static_cast<UcmaEventType>(event->event)) {
+      case UcmaEventType::kConnectRequest:
+        if (decision == 0) program.Reject(event->id);
+        if (decision == 1) program.Destroy(event->id);
+        if (decision > 2) program.Accept(event->id, 1, param);
+        return;
+      case UcmaEventType::kConnectResponse:
+        if (decision == 0) program.Reject(event->id);
+        if (decision > 1) program.Establish(event->id);
+        return;
+      case UcmaEventType::kEstablished:
+      case UcmaEventType::kDisconnected:
+        if (decision < 8) program.Disconnect(event->id);
+        if (decision == 9) program.Destroy(event->id);
+        return;
+      default:
         return;
     }
   }
 
   void Reopen(size_t number) {
-    if (choices_.Below(8) != 0) return;
+    if (choices_.Below(16) != 0) return;
     programs_[number]->Close();
     Require(programs_[number]->Listen(1) == -EBADF, "a closed file works");
     programs_[number] = std::make_unique<Program>(HostOf(number));
@@ -243,6 +298,7 @@ class Run {
 
   Choices choices_;
   World world_;
+  uint32_t last_qpn_ = 0x1000;
   std::array<std::unique_ptr<Program>, 4> programs_;
   std::array<std::byte, kMemory> memory_{};
 };

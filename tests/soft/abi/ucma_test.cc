@@ -962,6 +962,21 @@ TEST_F(UcmaTest, MigratedListenerTakesItsRequestsAlong) {
   Expect(active, UcmaEventType::kConnectResponse);
 }
 
+TEST_F(UcmaTest, EventsAreBounded) {
+  Listen();
+  const uint32_t id = passive.Create(1);
+  for (size_t i = 0; i < Ucma::kMaxEvents; ++i) {
+    ASSERT_EQ(passive.ResolveAddr(id, AddressOf(Ipv4(98), kPort)), 0);
+  }
+  EXPECT_EQ(passive.ResolveAddr(id, AddressOf(Ipv4(98), kPort)), -ENOMEM);
+  ResolveRoute();
+  ASSERT_EQ(active.Connect(connecting, Program::Param(1)), 0);
+  Settle();
+  EXPECT_EQ(Expect(active, UcmaEventType::kRejected).status, 28u);
+  EXPECT_EQ(passive.Destroy(id), 0);
+  ExpectQuiet(passive);
+}
+
 // Commands that are none.
 
 TEST_F(UcmaTest, UnknownCommands) {
