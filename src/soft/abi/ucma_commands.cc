@@ -451,7 +451,9 @@ int Ucma::InitQpAttr(UcmaId& id, const rdma_ucm_init_qp_attr& command,
     if (!stage) return -EINVAL;
     const auto params = host_.manager().QpParams(id.handle, *stage);
     if (!params.ok()) return -EINVAL;
-    answer = DescribeQp(id, *stage, *params, host_.GidIndex(params->source));
+    const int gid_index = host_.GidIndex(params->source);
+    if (gid_index < 0) return -EINVAL;  // the address has gone
+    answer = DescribeQp(id, *stage, *params, gid_index);
   }
   return 0;
 }

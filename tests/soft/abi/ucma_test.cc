@@ -608,6 +608,13 @@ TEST_F(UcmaTest, QpBeforeTheConnection) {
   EXPECT_EQ(active.InitQp(id, IBV_QPS_ERR + 1, attr), -EINVAL);
 }
 
+TEST_F(UcmaTest, NoQpOnAnAddressThatHasGone) {
+  FetchRequest();
+  server.gids_gone = true;
+  ib_uverbs_qp_attr attr{};
+  EXPECT_EQ(passive.InitQp(child, IBV_QPS_RTR, attr), -EINVAL);
+}
+
 TEST_F(UcmaTest, AckTimeoutShowsAtRts) {
   FetchRequest();
   EXPECT_EQ(passive.SetOption(child, RDMA_OPTION_ID_ACK_TIMEOUT, uint8_t{9}),

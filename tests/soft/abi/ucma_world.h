@@ -61,6 +61,7 @@ class FakeHost final : public UcmaHost {
     return GidIndex(address) >= 0 || address == Other();
   }
   int GidIndex(const Gid& address) override {
+    if (gids_gone) return -1;
     if (address == Ipv6(number_)) return 0;
     return address == Ipv4(number_) ? 1 : -1;
   }
@@ -121,6 +122,7 @@ class FakeHost final : public UcmaHost {
 
  public:
   Ucma ucma;
+  bool gids_gone = false;
   std::map<UcmaFile, int> waiting;
   std::function<void()> at_once;  // run within Deliver
 };
