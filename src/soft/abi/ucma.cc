@@ -276,23 +276,20 @@ void Ucma::Push(const UcmaId& id, UcmaEventType type, int status) {
 
 void Ucma::Push(UcmaFile file, const Event& event) {
   files_.at(file).events.push_back(event);
+  ++ids_.at(event.owner)->events_waiting;
   host_.EventsChanged(file, 1);
 }
 
-std::vector<Ucma::Event> Ucma::TakeEvents(const UcmaId& id) {
+std::vector<Ucma::Event> Ucma::TakeEvents(UcmaId& id) {
+  if (id.events_waiting == 0) return {};
   std::deque<Event>& events = files_.at(id.file).events;
-  std::vector<Event> taken;
-  std::deque<Event> kept;
-  for (const Event& event : events) {
-    if (event.owner == id.number) {
-      taken.push_back(event);
-    } else {
-      kept.push_back(event);
-    }
-  }
-  if (taken.empty()) return taken;
-  events = std::move(kept);
-  host_.EventsChanged(id.file, -static_cast<int>(taken.size()));
+  const auto first = std::stable_partition(
+      events.begin(), events.end(),
+      [&id](const Event& event) { return event.owner != id.number; });
+  std::vector<Event> taken(first, events.end());
+  events.erase(first, events.end());
+  host_.EventsChanged(id.file, -static_cast<int>(id.events_waiting));
+  id.events_waiting = 0;
   return taken;
 }
 
@@ -303,7 +300,9 @@ int Ucma::GetEvent(UcmaFile file, const rdma_ucm_get_event&,
   const Event event = events.front();
   events.pop_front();
   host_.EventsChanged(file, -1);
-  ++ids_.at(event.owner)->events_reported;
+  UcmaId& owner = *ids_.at(event.owner);
+  --owner.events_waiting;
+  ++owner.events_reported;
   if (event.request != 0) {
     UcmaId& request = *ids_.at(event.request);
     request.fetched = true;

@@ -135,7 +135,7 @@ class Ucma {
   void Push(const UcmaId& id, UcmaEventType type, int status = 0);
   void Push(UcmaFile file, const Event& event);
   // Takes the id's events out of its file.
-  std::vector<Event> TakeEvents(const UcmaId& id);
+  std::vector<Event> TakeEvents(UcmaId& id);
   void Deliver(CmOutput output);
 
   UcmaHost& host_;

@@ -5,7 +5,6 @@
 
 // The kernel's IPv6 structures give way to libc's where those come first.
 #include <netinet/in.h>
-//
 #include <rdma/rdma_user_cm.h>
 
 #include "soft/abi/ucma_event_type.h"

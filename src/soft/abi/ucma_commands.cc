@@ -17,8 +17,8 @@ using State = UcmaId::State;
 
 constexpr uint8_t kHopLimit = 64;
 constexpr uint8_t kMostRetries = 7;
+constexpr int kMostAckTimeout = 31;  // five bits
 constexpr uint32_t kMostBacklog = 1024;
-constexpr uint64_t kPortMask = 0xffff;
 constexpr uint8_t kVendorOptionNotSupported = 35;
 
 template <typename T>
@@ -180,7 +180,7 @@ int Ucma::BindTo(UcmaId& id, const UcmaSockaddr& address, bool announced) {
   id.local.endpoint.port = bound->port;
   if (address.family == kIbFamily) {
     id.local.service_id = ServiceId(*space, bound->port);
-    id.local.service_id_mask |= ~kPortMask;
+    id.local.service_id_mask = ~uint64_t{0};
   }
   id.state = State::kBound;
   return 0;
@@ -451,7 +451,9 @@ int Ucma::InitQpAttr(UcmaId& id, const rdma_ucm_init_qp_attr& command,
     if (!stage) return -EINVAL;
     const auto params = host_.manager().QpParams(id.handle, *stage);
     if (!params.ok()) return -EINVAL;
-    answer = DescribeQp(id, *stage, *params, host_.GidIndex(params->source));
+    const int gid_index = host_.GidIndex(params->source);
+    if (gid_index < 0) return -EINVAL;  // the address has gone
+    answer = DescribeQp(id, *stage, *params, gid_index);
   }
   return 0;
 }
@@ -511,7 +513,9 @@ int Ucma::SetIdOption(UcmaId& id, uint32_t name,
       id.ipv6_only = number != 0;
       return 0;
     case RDMA_OPTION_ID_ACK_TIMEOUT:
-      if (id.type != UcmaQpType::kRc) return -EINVAL;
+      if (id.type != UcmaQpType::kRc || number > kMostAckTimeout) {
+        return -EINVAL;
+      }
       id.ack_timeout = static_cast<uint8_t>(number);
       return 0;
     default:

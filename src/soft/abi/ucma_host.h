@@ -26,8 +26,8 @@ class UcmaHost {
   virtual uint32_t device_index() const = 0;  // ibv_get_device_index
   virtual uint8_t path_mtu() const = 0;       // enum ibv_mtu, of the port
 
-  // The address that packets to `destination` leave from. Unavailable: there is
-  // no way there.
+  // The address that packets to `destination` leave from; where that is a
+  // loopback address, one of the device's. Unavailable: there is no way there.
   virtual absl::StatusOr<Gid> SourceFor(const Gid& destination) = 0;
   virtual bool IsLocal(const Gid& address) = 0;  // one of this host's
   // Where the address stands in the device's table, -1 if it does not.

@@ -52,6 +52,7 @@ struct UcmaId {
   UcmaQpType type = UcmaQpType::kRc;
   State state = State::kIdle;
   bool fetched = true;  // false: its kConnectRequest waits still
+  uint32_t events_waiting = 0;
   uint32_t events_reported = 0;
 
   bool reuse_address = false;

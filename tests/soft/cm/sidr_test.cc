@@ -64,6 +64,16 @@ TEST_F(SidrTest, QuestionTellsWhoAsked) {
   EXPECT_EQ(event.private_data.size(), kSidrReqUserBytes);
 }
 
+TEST_F(SidrTest, AsksInThePortSpaceOfItsChoice) {
+  ASSERT_TRUE(client.cm
+                  .Resolve({.space = PortSpace::kIb,
+                            .endpoints = ConnectOptions().endpoints},
+                           now, client.out)
+                  .ok());
+  EXPECT_EQ(client.Take<CmSidrReq>().service_id,
+            ServiceId(PortSpace::kIb, kPort));
+}
+
 TEST_F(SidrTest, NobodyListens) {
   Listen();
   Ask();
