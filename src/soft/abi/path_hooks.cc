@@ -48,6 +48,10 @@ constinit Next<ssize_t(int, const char*, char*, size_t)> next_readlinkat(
     "readlinkat");
 constinit Next<char*(const char*, char*)> next_realpath("realpath");
 
+// So that the names with 64 are the same functions.
+static_assert(sizeof(struct stat) == sizeof(struct stat64) &&
+              sizeof(off_t) == sizeof(off64_t));
+
 template <typename T>
 T Fail(int error, T result) {
   errno = error;
