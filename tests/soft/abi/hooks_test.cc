@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -235,6 +236,23 @@ TEST_F(CmDeviceHooks, AChildWithoutHandlersClosesOnlyItsOwn) {
   close(fd);
 }
 
+// As in containers: parent and child are both the first of their namespace.
+TEST_F(CmDeviceHooks, AChildWithItsParentsNumberClosesOnlyItsOwn) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root to make a namespace";
+  const int status = InChild([] {
+    if (unshare(CLONE_NEWPID) != 0) return false;
+    return InChild([] {
+             const int fd = OpenCm();
+             if (unshare(CLONE_NEWPID) != 0) return false;
+             return InChild([fd] { return close(fd) == 0; }) == 0 &&
+                    getpid() == 1 && write(fd, "e", 1) == 1;
+           }) == 0;
+  });
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(Opened(), 1);
+  EXPECT_EQ(Closed(), 0);
+}
+
 TEST_F(CmDeviceHooks, ManyThreadsAtOnce) {
   constexpr int kThreads = 4;
   constexpr int kRounds = 500;
@@ -289,7 +307,7 @@ TEST(PathHooks, FilesAreRead) {
   char text[16] = {};
   EXPECT_EQ(read(fd, text, sizeof(text)), 4);
   EXPECT_STREQ(text, "1.2\n");
-  EXPECT_EQ(write(fd, "x", 1), -1);
+  EXPECT_EQ(pwrite(fd, "x", 1, 0), -1);
   close(fd);
 }
 

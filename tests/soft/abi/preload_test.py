@@ -70,6 +70,14 @@ os.close(fd)
         done = run("cat", DEVICE + "/node_type", ND_STUB_INACTIVE="1")
         self.assertIn("No such file", done.stderr)
 
+    @unittest.skipUnless(os.getuid() == 0, "needs root for a namespace")
+    def test_the_kernels_entries_are_listed_too(self):
+        script = """
+            mount -t tmpfs none /dev && mkdir /dev/infiniband &&
+            : > /dev/infiniband/uverbs0 && ls /dev/infiniband"""
+        names = output("unshare", "-m", "sh", "-c", script).split()
+        self.assertEqual(names, ["rdma_cm", "uverbs0", "uverbs7"])
+
     def test_calls_before_any_constructor(self):
         output("true", preload=f"{HOOKS}:{EARLY}")
 

@@ -73,6 +73,8 @@ bool SoftIsActive() {
 }
 
 std::optional<PathFacts> CurrentPathFacts() {
+  // A device may look at the kernel's tree.
+  if (access("/sys/class/infiniband/nd0", F_OK) == 0) std::abort();
   PathFacts facts;
   facts.name = "nd0";
   facts.uverbs_name = "uverbs7";
