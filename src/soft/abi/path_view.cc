@@ -136,7 +136,7 @@ std::optional<PathView::Place> PathView::Find(std::string_view path,
   std::string here;
   int links = 0;
   while (!rest.empty()) {
-    const std::string part = std::move(rest.back());
+    const std::string part = rest.back();
     rest.pop_back();
     if (part == ".") continue;
     if (part == "..") {

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <infiniband/verbs.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -434,6 +435,33 @@ TEST(DlopenHook, NoNameIsTheProgram) {
   void* program = dlopen(nullptr, RTLD_NOW);
   EXPECT_NE(program, nullptr);
   dlclose(program);
+}
+
+// Declared by newer headers than ours.
+extern "C" int ibv_query_port_speed(ibv_context*, uint32_t, uint64_t*);
+
+TEST(ExportedStubs, RefuseObjectsOfTheSoftDevice) {
+  ibv_device device = {};
+  ibv_context context = {};
+  context.device = &device;
+  ibv_pd pd = {.context = &context, .handle = 0};
+  errno = 0;
+  EXPECT_EQ(ibv_import_pd(&context, 1), nullptr);
+  EXPECT_EQ(errno, EOPNOTSUPP);
+  errno = 0;
+  EXPECT_EQ(ibv_import_mr(&pd, 1), nullptr);
+  EXPECT_EQ(errno, EOPNOTSUPP);
+  EXPECT_EQ(ibv_resolve_eth_l2_from_gid(&context, nullptr, nullptr, nullptr),
+            EOPNOTSUPP);
+  EXPECT_EQ(ibv_query_port_speed(&context, 1, nullptr), EOPNOTSUPP);
+}
+
+TEST(ExportedStubs, WhatTakesNoObjectIsTheRealLibrarys) {
+  EXPECT_EQ(ibv_rate_to_mbps(IBV_RATE_100_GBPS), 103125);
+  EXPECT_EQ(mbps_to_ibv_rate(103125), IBV_RATE_100_GBPS);
+  EXPECT_STREQ(ibv_node_type_str(IBV_NODE_CA), "InfiniBand channel adapter");
+  EXPECT_STREQ(ibv_port_state_str(IBV_PORT_ACTIVE), "active");
+  EXPECT_STREQ(ibv_event_type_str(IBV_EVENT_PORT_ERR), "port error");
 }
 
 }  // namespace
