@@ -42,7 +42,10 @@ constinit std::atomic<pid_t> owner = 0;
 void WatchForks() {
   static constinit std::atomic<bool> watching = false;
   if (!watching.exchange(true)) {
-    pthread_atfork(nullptr, nullptr, [] { marks.ClearAll(); });
+    pthread_atfork(nullptr, nullptr, [] {
+      marks.ClearAll();
+      owner.store(0);
+    });
   }
 }
 
@@ -162,7 +165,9 @@ bool IsOurFd(int fd) {
 }
 
 int OpenMarkedCmDevice(int flags) {
-  if (owner.exchange(getpid()) != getpid()) marks.ClearAll();
+  const pid_t self = getpid();
+  const pid_t before = owner.exchange(self);
+  if (before != 0 && before != self) marks.ClearAll();  // no handler has run
   WatchForks();
   const HooksOff off;
   const int fd = OpenCmDevice(flags);

@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -96,8 +95,9 @@ int Run(const RunOptions& options) {
   }
   arguments.push_back(nullptr);
   execv(program.path.c_str(), arguments.data());
-  return Fail(errno == ENOENT ? kNotFound : kCannotRun,
-              absl::StrCat(program.path, ": ", std::strerror(errno)));
+  return Fail(
+      errno == ENOENT ? kNotFound : kCannotRun,
+      absl::StrCat(program.path, ": ", std::generic_category().message(errno)));
 }
 
 int PrintPath() {
