@@ -304,6 +304,8 @@ TEST_F(CmDeviceHooks, AThreadCanBeCancelledInWrite) {
 
 TEST(PathHooks, FilesAreRead) {
   EXPECT_EQ(Read(std::string(kDevice) + "/node_type"), "1: CA\n");
+  EXPECT_EQ(Read("/sys/class/infiniband_verbs/abi_version"), "6\n");
+  EXPECT_EQ(Read("/sys/class/misc/rdma_cm/abi_version"), "4\n");
   const int fd = open("/sys/class/infiniband/nd0/fw_ver", O_RDONLY);
   char text[16] = {};
   EXPECT_EQ(read(fd, text, sizeof(text)), 4);
