@@ -29,6 +29,8 @@ constinit Next<void(DIR*)> next_rewinddir("rewinddir");
 constinit Next<long(DIR*)> next_telldir("telldir");
 constinit Next<void(DIR*, long)> next_seekdir("seekdir");
 
+static_assert(sizeof(dirent) == sizeof(dirent64));
+
 // Tells our handles from libc's, which begin with a descriptor and a lock.
 constexpr uint64_t kMagic = 0x5f646e5f7269645f;
 

@@ -1,11 +1,12 @@
-// Lets code of ours see the file system and the loader as they are.
+// Lets code of ours see files and libraries as they are.
 #ifndef ND_SOFT_ABI_HOOKS_OFF_H_
 #define ND_SOFT_ABI_HOOKS_OFF_H_
 
 namespace nd::soft {
 
-// While one lives, this thread's calls by path, and of dlopen, go on to libc.
-// Wanted around calls of the real libibverbs that look for devices.
+// While one lives, this thread's calls go on to libc. Wanted around calls of
+// the real libibverbs that look for devices, and in threads of the device; it
+// is so already while the hooks call the device.
 class HooksOff {
  public:
   HooksOff() { ++depth_; }

@@ -42,13 +42,32 @@ constinit std::atomic<pid_t> owner = 0;
 void WatchForks() {
   static constinit std::atomic<bool> watching = false;
   if (!watching.exchange(true)) {
-    pthread_atfork(nullptr, nullptr, [] { marks.ClearAll(); });
+    pthread_atfork(nullptr, nullptr, [] {
+      marks.ClearAll();
+      owner.store(0);
+    });
   }
+}
+
+// A child of a fork while another thread held the loader's lock could not look
+// these up.
+[[gnu::constructor]] void LookUpNow() {
+  next_close.get();
+  next_write.get();
+  next_fstat.get();
+  next_dup.get();
+  next_dup2.get();
+  next_dup3.get();
+  next_closefrom.get();
+  next_close_range.get();
 }
 
 // The descriptor is about to go.
 void Forget(int fd) {
-  if (IsOurFd(fd)) CloseCmDevice(fd);
+  if (IsOurFd(fd)) {
+    const HooksOff off;
+    CloseCmDevice(fd);
+  }
   if (marks.Test(fd) && getpid() == owner.load()) marks.Clear(fd);
 }
 
@@ -89,8 +108,9 @@ int HookClose(int fd) {
 
 ssize_t HookWrite(int fd, const void* from, size_t bytes) ND_HOOK("write");
 ssize_t HookWrite(int fd, const void* from, size_t bytes) {
-  if (IsOurFd(fd)) return WriteCmDevice(fd, from, bytes);
-  return next_write(fd, from, bytes);
+  if (!IsOurFd(fd)) return next_write(fd, from, bytes);
+  const HooksOff off;
+  return WriteCmDevice(fd, from, bytes);
 }
 ND_HOOK_ALIAS("__write", "write");
 
@@ -137,12 +157,19 @@ int HookCloseRange(unsigned first, unsigned last, int flags) {
 }  // extern "C"
 
 bool IsOurFd(int fd) {
-  return marks.Test(fd) && getpid() == owner.load() && IsCmDevice(fd);
+  if (!marks.Test(fd) || HooksOff::Active() || getpid() != owner.load()) {
+    return false;
+  }
+  const HooksOff off;
+  return IsCmDevice(fd);
 }
 
 int OpenMarkedCmDevice(int flags) {
-  if (owner.exchange(getpid()) != getpid()) marks.ClearAll();
+  const pid_t self = getpid();
+  const pid_t before = owner.exchange(self);
+  if (before != 0 && before != self) marks.ClearAll();  // no handler has run
   WatchForks();
+  const HooksOff off;
   const int fd = OpenCmDevice(flags);
   if (fd >= 0) marks.Set(fd);
   return fd;

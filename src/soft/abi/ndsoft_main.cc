@@ -6,7 +6,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <exception>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -36,10 +36,16 @@ int Fail(int status, std::string_view problem) {
   return status;
 }
 
+// This program has one thread.
+// NOLINTBEGIN(concurrency-mt-unsafe)
 std::string Environment(const char* name) {
   const char* value = std::getenv(name);
   return value != nullptr ? value : "";
 }
+void SetEnvironment(const char* name, const std::string& value) {
+  if (!value.empty()) setenv(name, value.c_str(), 1);
+}
+// NOLINTEND(concurrency-mt-unsafe)
 
 // Beside this program: in the build tree, or as installed. Empty: nowhere.
 std::string LibraryPath() {
@@ -82,22 +88,19 @@ int Run(const RunOptions& options) {
   const std::string problem = PreloadProblem(program.path);
   if (!problem.empty()) return Fail(kCannotRun, problem);
 
-  setenv("LD_PRELOAD", Preload(library).c_str(), 1);
-  setenv("ND_DEVICE", "soft", 1);
-  if (!options.faults.empty()) {
-    setenv("ND_SOFT_FAULTS", options.faults.c_str(), 1);
-  }
-  if (!options.personality.empty()) {
-    setenv("ND_SOFT_PERSONALITY", options.personality.c_str(), 1);
-  }
+  SetEnvironment("LD_PRELOAD", Preload(library));
+  SetEnvironment("ND_DEVICE", "soft");
+  SetEnvironment("ND_SOFT_FAULTS", options.faults);
+  SetEnvironment("ND_SOFT_PERSONALITY", options.personality);
   std::vector<char*> arguments;
   for (const std::string& word : options.command) {
     arguments.push_back(const_cast<char*>(word.c_str()));
   }
   arguments.push_back(nullptr);
   execv(program.path.c_str(), arguments.data());
-  return Fail(errno == ENOENT ? kNotFound : kCannotRun,
-              absl::StrCat(program.path, ": ", std::strerror(errno)));
+  return Fail(
+      errno == ENOENT ? kNotFound : kCannotRun,
+      absl::StrCat(program.path, ": ", std::generic_category().message(errno)));
 }
 
 int PrintPath() {
@@ -159,6 +162,9 @@ int Main(std::vector<std::string> words) {
 }  // namespace
 }  // namespace nd::soft
 
-int main(int count, char** words) {
+int main(int count, char** words) try {
   return nd::soft::Main(std::vector<std::string>(words + 1, words + count));
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "ndsoft: %s\n", error.what());
+  return 1;
 }

@@ -6,10 +6,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <climits>
-#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -47,6 +45,10 @@ constinit Next<ssize_t(const char*, char*, size_t)> next_readlink("readlink");
 constinit Next<ssize_t(int, const char*, char*, size_t)> next_readlinkat(
     "readlinkat");
 constinit Next<char*(const char*, char*)> next_realpath("realpath");
+
+// So that the names with 64 are the same functions.
+static_assert(sizeof(struct stat) == sizeof(struct stat64) &&
+              sizeof(off_t) == sizeof(off64_t));
 
 template <typename T>
 T Fail(int error, T result) {
@@ -167,10 +169,7 @@ template <typename Plain>
 ssize_t Readlink(const char* path, char* to, size_t size, Plain plain) {
   return OnPath(path, LastLink::kKeep, plain, [=](const Place& place) {
     if (place.node->kind != Kind::kLink) return Fail<ssize_t>(EINVAL, -1);
-    const std::string& target = place.node->content;
-    const size_t count = std::min(size, target.size());
-    std::memcpy(to, target.data(), count);
-    return static_cast<ssize_t>(count);
+    return static_cast<ssize_t>(place.node->content.copy(to, size));
   });
 }
 
@@ -181,7 +180,8 @@ char* Realpath(const char* path, char* to) {
     if (place.path.size() >= PATH_MAX) {
       return Fail<char*>(ENAMETOOLONG, nullptr);
     }
-    return std::strcpy(to, place.path.c_str());
+    to[place.path.copy(to, PATH_MAX)] = 0;
+    return to;
   });
 }
 
@@ -189,13 +189,10 @@ char* Realpath(const char* path, char* to) {
 
 extern "C" {
 
-int HookOpen(const char* path, int flags, ...) ND_HOOK("open");
-int HookOpen(const char* path, int flags, ...) {
-  std::va_list more;
-  va_start(more, flags);
-  const bool creates = flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE;
-  const mode_t mode = creates ? va_arg(more, mode_t) : 0;
-  va_end(more);
+// libc's take any number of arguments; on our processors a mode that is not
+// there is an unused register.
+int HookOpen(const char* path, int flags, mode_t mode) ND_HOOK("open");
+int HookOpen(const char* path, int flags, mode_t mode) {
   return Open(path, flags,
               [=](const char* p) { return next_open(p, flags, mode); });
 }
@@ -206,13 +203,9 @@ ND_HOOK_ALIAS("__open64", "open");
 ND_HOOK_ALIAS("__open_2", "open");
 ND_HOOK_ALIAS("__open64_2", "open");
 
-int HookOpenat(int dir, const char* path, int flags, ...) ND_HOOK("openat");
-int HookOpenat(int dir, const char* path, int flags, ...) {
-  std::va_list more;
-  va_start(more, flags);
-  const bool creates = flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE;
-  const mode_t mode = creates ? va_arg(more, mode_t) : 0;
-  va_end(more);
+int HookOpenat(int dir, const char* path, int flags, mode_t mode)
+    ND_HOOK("openat");
+int HookOpenat(int dir, const char* path, int flags, mode_t mode) {
   return Open(path, flags,
               [=](const char* p) { return next_openat(dir, p, flags, mode); });
 }

@@ -1,6 +1,7 @@
 #include "soft/abi/path_place.h"
 
 #include <cerrno>
+#include <cstring>
 
 #include "soft/abi/hooks_off.h"
 #include "soft/abi/soft_device.h"
@@ -21,6 +22,14 @@ std::optional<PathView> CurrentView() {
 }
 
 }  // namespace
+
+bool MayBeOurs(const char* path) {
+  if (path == nullptr || path[0] != '/') return false;
+  for (const char* prefix : kPathViewPrefixes) {
+    if (std::strncmp(path, prefix, std::strlen(prefix)) == 0) return true;
+  }
+  return false;
+}
 
 std::optional<PathView::Place> FindPlace(const char* path,
                                          PathView::LastLink last) {

@@ -10,6 +10,10 @@
 
 namespace nd::soft {
 
+// Whether the tree may have the path. No allocation; nothing of a sanitizer,
+// for which it may be too early.
+bool MayBeOurs(const char* path);
+
 // PathView::Find in the tree of the moment; nothing while hooks are off.
 std::optional<PathView::Place> FindPlace(const char* path,
                                          PathView::LastLink last);
@@ -18,7 +22,7 @@ std::vector<PathView::Entry> ListPlace(const std::string& directory);
 // `plain(path)` where libc is to answer, `ours(place)` where we are.
 template <typename Plain, typename Ours>
 auto OnPath(const char* path, PathView::LastLink last, Plain plain, Ours ours) {
-  if (!PathView::MayKnow(path)) return plain(path);
+  if (!MayBeOurs(path)) return plain(path);
   const std::optional<PathView::Place> place = FindPlace(path, last);
   if (!place) return plain(path);
   if (!place->node) return plain(place->path.c_str());

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -136,7 +135,7 @@ std::optional<PathView::Place> PathView::Find(std::string_view path,
   std::string here;
   int links = 0;
   while (!rest.empty()) {
-    const std::string part = std::move(rest.back());
+    const std::string part = rest.back();
     rest.pop_back();
     if (part == ".") continue;
     if (part == "..") {
@@ -173,14 +172,6 @@ std::vector<PathView::Entry> PathView::List(
     }
   }
   return entries;
-}
-
-bool PathView::MayKnow(const char* path) {
-  if (path == nullptr || path[0] != '/') return false;
-  const auto under = [path](const char* top) {
-    return std::strncmp(path, top, std::strlen(top)) == 0;
-  };
-  return under(kDevices) || under(kNodes) || under(kRdmaCm);  // and kUverbs
 }
 
 }  // namespace nd::soft

@@ -12,6 +12,10 @@
 
 namespace nd::soft {
 
+// All that is in the tree begins with one of these.
+inline constexpr const char* kPathViewPrefixes[] = {
+    "/sys/class/infiniband",  // and infiniband_verbs
+    "/sys/class/misc/rdma_cm", "/dev/infiniband"};
 inline constexpr char kRdmaCmPath[] = "/dev/infiniband/rdma_cm";
 
 // What the tree says of the device.
@@ -71,9 +75,6 @@ class PathView {
   };
   // Of a directory, without "." and "..", by name.
   std::vector<Entry> List(const std::string& directory) const;
-
-  // Whether Find may know the path. Of no path, no. No allocation.
-  static bool MayKnow(const char* path);
 
  private:
   void Directory(const std::string& path);

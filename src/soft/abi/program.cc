@@ -6,8 +6,10 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
-#include <cstring>
+#include <cerrno>
+#include <system_error>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -99,8 +101,9 @@ std::string Problem(const std::string& path, int interpreters) {
   }
   const std::string interpreter = InterpreterOf(text.substr(2));
   if (access(interpreter.c_str(), X_OK) != 0) {
-    return absl::StrCat(path, ": its interpreter '", interpreter,
-                        "' cannot be run: ", std::strerror(errno));
+    return absl::StrCat(
+        path, ": its interpreter '", interpreter,
+        "' cannot be run: ", std::generic_category().message(errno));
   }
   if (interpreters == kMaxInterpreters) {
     return absl::StrCat(path, ": too many interpreters of interpreters");
@@ -117,7 +120,8 @@ bool IsFile(const std::string& path) {
 
 ProgramFile Runnable(const std::string& path) {
   if (access(path.c_str(), X_OK) == 0) return {.path = path};
-  return {.problem = absl::StrCat(path, ": ", std::strerror(errno)),
+  return {.problem =
+              absl::StrCat(path, ": ", std::generic_category().message(errno)),
           .exit_status = kCannotRun};
 }
 
@@ -131,7 +135,8 @@ ProgramFile FindProgram(const std::string& name, std::string_view search_path) {
       return {.problem = absl::StrCat(name, " is a directory"),
               .exit_status = kCannotRun};
     }
-    return {.problem = absl::StrCat(name, ": ", std::strerror(errno)),
+    return {.problem = absl::StrCat(name, ": ",
+                                    std::generic_category().message(errno)),
             .exit_status = kNotFound};
   }
   ProgramFile found{.problem = absl::StrCat(name, ": command not found"),

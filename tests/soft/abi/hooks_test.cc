@@ -5,8 +5,10 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <infiniband/verbs.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -235,6 +237,23 @@ TEST_F(CmDeviceHooks, AChildWithoutHandlersClosesOnlyItsOwn) {
   close(fd);
 }
 
+// As in containers: parent and child are both the first of their namespace.
+TEST_F(CmDeviceHooks, AChildWithItsParentsNumberClosesOnlyItsOwn) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root to make a namespace";
+  const int status = InChild([] {
+    if (unshare(CLONE_NEWPID) != 0) return false;
+    return InChild([] {
+             const int fd = OpenCm();
+             if (unshare(CLONE_NEWPID) != 0) return false;
+             return InChild([fd] { return close(fd) == 0; }) == 0 &&
+                    getpid() == 1 && write(fd, "e", 1) == 1;
+           }) == 0;
+  });
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(Opened(), 1);
+  EXPECT_EQ(Closed(), 0);
+}
+
 TEST_F(CmDeviceHooks, ManyThreadsAtOnce) {
   constexpr int kThreads = 4;
   constexpr int kRounds = 500;
@@ -285,11 +304,13 @@ TEST_F(CmDeviceHooks, AThreadCanBeCancelledInWrite) {
 
 TEST(PathHooks, FilesAreRead) {
   EXPECT_EQ(Read(std::string(kDevice) + "/node_type"), "1: CA\n");
+  EXPECT_EQ(Read("/sys/class/infiniband_verbs/abi_version"), "6\n");
+  EXPECT_EQ(Read("/sys/class/misc/rdma_cm/abi_version"), "4\n");
   const int fd = open("/sys/class/infiniband/nd0/fw_ver", O_RDONLY);
   char text[16] = {};
   EXPECT_EQ(read(fd, text, sizeof(text)), 4);
   EXPECT_STREQ(text, "1.2\n");
-  EXPECT_EQ(write(fd, "x", 1), -1);
+  EXPECT_EQ(pwrite(fd, "x", 1, 0), -1);
   close(fd);
 }
 
@@ -416,6 +437,33 @@ TEST(DlopenHook, NoNameIsTheProgram) {
   void* program = dlopen(nullptr, RTLD_NOW);
   EXPECT_NE(program, nullptr);
   dlclose(program);
+}
+
+// Declared by newer headers than ours.
+extern "C" int ibv_query_port_speed(ibv_context*, uint32_t, uint64_t*);
+
+TEST(ExportedStubs, RefuseObjectsOfTheSoftDevice) {
+  ibv_device device = {};
+  ibv_context context = {};
+  context.device = &device;
+  ibv_pd pd = {.context = &context, .handle = 0};
+  errno = 0;
+  EXPECT_EQ(ibv_import_pd(&context, 1), nullptr);
+  EXPECT_EQ(errno, EOPNOTSUPP);
+  errno = 0;
+  EXPECT_EQ(ibv_import_mr(&pd, 1), nullptr);
+  EXPECT_EQ(errno, EOPNOTSUPP);
+  EXPECT_EQ(ibv_resolve_eth_l2_from_gid(&context, nullptr, nullptr, nullptr),
+            EOPNOTSUPP);
+  EXPECT_EQ(ibv_query_port_speed(&context, 1, nullptr), EOPNOTSUPP);
+}
+
+TEST(ExportedStubs, WhatTakesNoObjectIsTheRealLibrarys) {
+  EXPECT_EQ(ibv_rate_to_mbps(IBV_RATE_100_GBPS), 103125);
+  EXPECT_EQ(mbps_to_ibv_rate(103125), IBV_RATE_100_GBPS);
+  EXPECT_STREQ(ibv_node_type_str(IBV_NODE_CA), "InfiniBand channel adapter");
+  EXPECT_STREQ(ibv_port_state_str(IBV_PORT_ACTIVE), "active");
+  EXPECT_STREQ(ibv_event_type_str(IBV_EVENT_PORT_ERR), "port error");
 }
 
 }  // namespace

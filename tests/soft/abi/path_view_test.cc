@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace nd::soft {
 namespace {
 
@@ -150,16 +152,15 @@ TEST_F(PathViewTest, KnowsNothingElse) {
   }
 }
 
-TEST(PathViewMayKnow, OnlyPathsOfTheTree) {
+TEST_F(PathViewTest, AllPathsHaveAKnownPrefix) {
   for (const char* path :
-       {"/sys/class/infiniband", "/sys/class/infiniband_verbs/abi_version",
-        "/dev/infiniband/rdma_cm", "/sys/class/misc/rdma_cm/abi_version"}) {
-    EXPECT_TRUE(PathView::MayKnow(path)) << path;
+       {"/sys/class/infiniband_verbs", "/sys/class/misc/rdma_cm/abi_version",
+        "/sys/class/infiniband/nd0", kRdmaCmPath}) {
+    EXPECT_TRUE(view_.Find(path, LastLink::kKeep)) << path;
+    EXPECT_TRUE(std::ranges::any_of(kPathViewPrefixes, [&](const char* prefix) {
+      return std::string_view(path).starts_with(prefix);
+    })) << path;
   }
-  for (const char* path : {"/sys/class/net", "/dev/null", "relative", ""}) {
-    EXPECT_FALSE(PathView::MayKnow(path)) << path;
-  }
-  EXPECT_FALSE(PathView::MayKnow(nullptr));
 }
 
 }  // namespace

@@ -14,6 +14,18 @@ LEFT_OUT = {
     # What providers call to register themselves with the real library.
     "ibv_register_driver",
 }
+# Public names since rdma-core 44 that take an object which may be ours. Those of
+# the others that the installed libibverbs has are left to it.
+NEWER = {
+    "ibv_alloc_dmah": "IBVERBS_1.15",
+    "ibv_reg_mr_ex": "IBVERBS_1.15",
+    "ibv_query_port_speed": "IBVERBS_1.16",
+    "ibv_alloc_buf": "IBVERBS_1.17",
+    "_ibv_query_comp_cntr_caps": "IBVERBS_1.18",
+    "ibv_create_comp_cntr": "IBVERBS_1.18",
+    "ibv_qp_attach_comp_cntr": "IBVERBS_1.18",
+}
+LAST_WHOLE_NODE = 14  # of IBVERBS_1.*: from there on, see NEWER
 # Names of ours without a version, so that a reference to any version finds
 # them: libc's, and one of libibverbs' whose node differs between releases.
 HOOKS = set(
@@ -57,8 +69,10 @@ def public(symbols: dict[str, str]) -> dict[str, str]:
     return {
         name: version
         for name, version in symbols.items()
-        if re.fullmatch(r"IBVERBS_[\d.]+", version) and name not in LEFT_OUT
-    }
+        if (node := re.fullmatch(r"IBVERBS_1\.(\d+)", version))
+        and int(node.group(1)) <= LAST_WHOLE_NODE
+        and name not in LEFT_OUT
+    } | NEWER
 
 
 def problems(ours: dict[str, str], real: dict[str, str]) -> list[str]:
