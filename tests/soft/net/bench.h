@@ -42,6 +42,8 @@ std::vector<std::byte> Payload(size_t size, uint32_t seed = 0);
 // Sends an RC SEND ONLY to the QP, its PSN the seed of its payload.
 void SendTo(Network& network, const Path& path, Qpn destination, uint32_t psn,
             size_t size);
+// A request for a service.
+CmReq Request(CommId id, uint64_t service_id);
 // Sends a datagram to QP1.
 void SendMad(Network& network, const Path& path, const CmMessage& message);
 // What such an arrival says.
