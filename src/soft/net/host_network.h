@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -59,7 +60,10 @@ class HostNetwork final : public Network {
 
   // This host's addresses: packets to them do not leave it, and packets from
   // the wire do not come from them.
-  void set_local_gids(std::vector<Gid> gids) { local_gids_ = std::move(gids); }
+  void set_local_gids(std::vector<Gid> gids) {
+    local_gids_ = std::move(gids);
+    wire_.SetLocal(local_gids_);
+  }
   // Whether something here expects packets from other hosts.
   void set_wants_wire(bool wants) { wire_.set_wanted(wants, now_); }
   // Whether all that comes from other hosts comes here first.

@@ -35,7 +35,15 @@ struct SocketAddress {
   sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
 };
 
-SocketAddress ToSocketAddress(const Gid& gid, uint16_t port);
+// `interface` counts for link-local addresses: 0 is any.
+SocketAddress ToSocketAddress(const Gid& gid, uint16_t port,
+                              uint32_t interface = 0);
+constexpr bool IsLinkLocal(const Gid& gid) {
+  return gid[0] == 0xfe && (gid[1] & 0xc0) == 0x80;
+}
+// The interface that has the address; 0: none.
+uint32_t InterfaceOf(const Gid& gid);
+
 // Of an AF_INET or AF_INET6 address.
 Gid GidOf(const SocketAddress& address);
 uint16_t PortOf(const SocketAddress& address);

@@ -1,6 +1,8 @@
 #include "soft/net/bench.h"
 
 #include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -18,6 +20,26 @@ namespace {
 constexpr Duration kPatience = std::chrono::seconds(20);
 
 }  // namespace
+
+Child::Child(const std::function<void()>& body) : pid_(fork()) {
+  if (pid_ != 0) return;
+  body();
+  _exit(0);
+}
+
+void Child::Kill() {
+  if (pid_ <= 0) return;
+  kill(pid_, SIGKILL);
+  waitpid(pid_, nullptr, 0);
+  pid_ = -1;
+}
+
+int Child::Wait() {
+  int status = -1;
+  waitpid(pid_, &status, 0);
+  pid_ = -1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
 
 void Collector::OnArrival(const Arrival& arrival) {
   const auto payload = arrival.packet.payload;

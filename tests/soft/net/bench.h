@@ -2,6 +2,8 @@
 #ifndef ND_TESTS_SOFT_NET_BENCH_H_
 #define ND_TESTS_SOFT_NET_BENCH_H_
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -21,6 +23,22 @@ struct Arrived {
   Path path;
   Bth bth;
   std::vector<std::byte> payload;
+};
+
+// Runs `body` in a child process; the destructor kills it.
+class Child {
+ public:
+  explicit Child(const std::function<void()>& body);
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+  ~Child() { Kill(); }
+
+  void Kill();
+  // Its exit status, once it has ended.
+  int Wait();
+
+ private:
+  pid_t pid_;
 };
 
 class Collector final : public ArrivalSink {

@@ -187,6 +187,31 @@ TEST_F(HostNetworkTest, WhoFoundNoRoomIsToldOnceThereIs) {
   EXPECT_FALSE(IsReadable(*a.network));
 }
 
+TEST_F(HostNetworkTest, APeerThatStandsStillForLongIsTakenForDead) {
+  Process a(WithRing(16384));
+  Process b(options_);
+  const Qpn destination = QpnOf(b.network->slot());
+  const Instant start = Clock::Monotonic().Now();
+  a.network->Receive(start, a.sink);
+  while (a.network->Room(PathWithin(), destination) > 0) {
+    SendTo(*a.network, PathWithin(), destination, 1, 4096);
+  }
+  ASSERT_EQ(a.network->NextDeadline(), start + std::chrono::seconds(2));
+  a.network->Receive(start + std::chrono::seconds(2), a.sink);
+  EXPECT_GT(a.network->Room(PathWithin(), destination), 0u);
+  SendTo(*a.network, PathWithin(), destination, 1, 4096);
+  EXPECT_EQ(a.network->counters().dropped_no_room, 1u);
+
+  // It was not.
+  b.Receive();
+  ASSERT_FALSE(b.sink.arrived.empty());
+  EXPECT_TRUE(ReceiveUntil({{&a, &b}}, [&] {
+    SendTo(*a.network, PathWithin(), destination, 2, 4096);
+    a.network->Flush();
+    return b.sink.arrived.back().bth.psn == Psn(2);
+  }));
+}
+
 TEST_F(HostNetworkTest, WhatDoesNotFitIsDroppedAndCounted) {
   Process a(WithRing(16384));
   Process b(options_);
