@@ -10,6 +10,8 @@
 
 namespace nd::soft {
 
+std::vector<Gid> AnyAddresses() { return {kAnyIpv4, kAnyIpv6}; }
+
 SocketAddress ToSocketAddress(const Gid& gid, uint16_t port,
                               uint32_t interface) {
   SocketAddress address;

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "soft/wire/gid.h"
 
@@ -24,6 +25,7 @@ constexpr int SocketFamily(IpFamily family) {
 // The addresses of all interfaces.
 inline constexpr Gid kAnyIpv4 = Mapped({});
 inline constexpr Gid kAnyIpv6 = {};
+std::vector<Gid> AnyAddresses();  // both
 
 struct SocketAddress {
   sockaddr_storage storage{};
