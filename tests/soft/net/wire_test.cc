@@ -139,7 +139,8 @@ TEST_F(WireTest, PacketsReachAnotherHostOverIpv6) {
                                         Ipv6(0xfe, 0x80, 2)};
   constexpr int kCannot = 99;
   Child child([&] {
-    if (unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0 ||
+    if ((unshare(CLONE_NEWNET) != 0 &&
+         unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) ||
         !AddToLoopback(addresses)) {
       _exit(kCannot);
     }
@@ -222,6 +223,37 @@ TEST_F(WireTest, TheHolderHandsOnWhatIsForOthers) {
   EXPECT_EQ(b.sink.arrived[0].path, path_);
   EXPECT_GT(holder.network->counters().handed_on, 0u);
   EXPECT_TRUE(holder.sink.arrived.empty());
+}
+
+// Needs root, to become somebody else.
+TEST_F(WireTest, AnotherUserMayHandOnWhatIsFromTheWire) {
+  if (getuid() != 0) GTEST_SKIP() << "has to be root to become another user";
+  Child receiver([&] {
+    if (setresuid(12345, 12345, 12345) != 0) _exit(2);
+    there_.first_slot = 300;
+    Process process(there_, Localhost(2));
+    (void)ReceiveUntil({{&process}},
+                       [&] { return !process.sink.arrived.empty(); });
+    _exit(!process.sink.arrived.empty() && process.sink.arrived[0].path == path_
+              ? 0
+              : 1);
+  });
+  Child holder([&] {
+    if (setresuid(12346, 12346, 12346) != 0) _exit(2);
+    there_.first_slot = 400;
+    Process process(there_, Localhost(2));
+    process.network->set_wants_wire(true);
+    (void)ReceiveUntil({{&process}}, [] { return false; });
+  });
+  Child sender([&] {
+    Process process(here_, Localhost(1));
+    (void)ReceiveUntil({{&process}}, [&] {
+      SendTo(*process.network, path_, QpnOf(300), 1, 1000);
+      process.network->Flush();
+      return false;
+    });
+  });
+  EXPECT_EQ(receiver.Wait(), 0);
 }
 
 TEST_F(WireTest, AnotherTakesOverWhenTheHolderIsGone) {
