@@ -12,10 +12,10 @@ struct NetCounters {
   uint64_t handed_on = 0;  // from the wire to another process of the host
 
   // Packets that went no further, by cause.
-  uint64_t dropped_no_peer = 0;      // no process has that slot
-  uint64_t dropped_no_room = 0;      // handed on to a peer whose ring is full
-  uint64_t dropped_malformed = 0;    // no packet, or too long for one
-  uint64_t dropped_bad_icrc = 0;     //
+  uint64_t dropped_no_peer = 0;    // no process has that slot
+  uint64_t dropped_no_room = 0;    // handed on to a peer whose ring is full
+  uint64_t dropped_malformed = 0;  // no packet, or too long for one
+  uint64_t dropped_bad_icrc = 0;
   uint64_t dropped_untrusted = 0;    // of another user of the host
   uint64_t dropped_bad_address = 0;  // not to us, or not from where it came
   uint64_t dropped_bad_qpn = 0;      // nobody's, or another process's

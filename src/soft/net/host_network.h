@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -39,7 +40,7 @@ struct HostNetworkOptions {
   std::string prefix = "nd-soft";
   uint16_t udp_port = kRoceUdpPort;
   // Where packets from other hosts arrive.
-  std::vector<Gid> wire_addresses = {kAnyIpv4, kAnyIpv6};
+  std::vector<Gid> wire_addresses = AnyAddresses();
   size_t ring_bytes = size_t{1} << 20;  // of each direction; a power of two
   size_t max_links = 1024;              // rings made, and rings taken
   std::optional<uint32_t> first_slot;   // to try; otherwise by chance
@@ -59,7 +60,10 @@ class HostNetwork final : public Network {
 
   // This host's addresses: packets to them do not leave it, and packets from
   // the wire do not come from them.
-  void set_local_gids(std::vector<Gid> gids) { local_gids_ = std::move(gids); }
+  void set_local_gids(std::vector<Gid> gids) {
+    local_gids_ = std::move(gids);
+    wire_.SetLocal(local_gids_);
+  }
   // Whether something here expects packets from other hosts.
   void set_wants_wire(bool wants) { wire_.set_wanted(wants, now_); }
   // Whether all that comes from other hosts comes here first.

@@ -11,9 +11,17 @@ namespace {
 // Frames of one sender before it is the next one's turn.
 constexpr size_t kFramesATurn = 16;
 
+// Links from other users, of whom at most a few hold the UDP port in turn.
+constexpr ptrdiff_t kMaxUntrusted = 16;
+
 }  // namespace
 
 absl::Status InboundLinks::Adopt(std::array<Fd, 2> offer, bool trusted) {
+  if (!trusted && std::ranges::count_if(links_, [](const auto& sender) {
+                    return !sender->trusted;
+                  }) >= kMaxUntrusted) {
+    return absl::ResourceExhaustedError("too many links from other users");
+  }
   if (links_.size() >= max_links_) {
     return absl::ResourceExhaustedError("too many links from other processes");
   }

@@ -1,13 +1,19 @@
 #include "soft/net/inet.h"
 
 #include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 
 namespace nd::soft {
 
-SocketAddress ToSocketAddress(const Gid& gid, uint16_t port) {
+std::vector<Gid> AnyAddresses() { return {kAnyIpv4, kAnyIpv6}; }
+
+SocketAddress ToSocketAddress(const Gid& gid, uint16_t port,
+                              uint32_t interface) {
   SocketAddress address;
   if (IsIpv4(gid)) {
     sockaddr_in ip{};
@@ -21,10 +27,32 @@ SocketAddress ToSocketAddress(const Gid& gid, uint16_t port) {
     ip.sin6_family = AF_INET6;
     ip.sin6_port = htons(port);
     ip.sin6_addr = ToIn6Addr(gid);
+    ip.sin6_scope_id = interface;
     std::memcpy(&address.storage, &ip, sizeof(ip));
     address.length = sizeof(ip);
   }
   return address;
+}
+
+uint32_t InterfaceOf(const Gid& gid) {
+  ifaddrs* list = nullptr;
+  if (getifaddrs(&list) != 0) return 0;
+  const std::unique_ptr<ifaddrs, decltype(&freeifaddrs)> owned(list,
+                                                               &freeifaddrs);
+  for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
+    if (entry->ifa_addr == nullptr) continue;
+    SocketAddress address;
+    if (entry->ifa_addr->sa_family == AF_INET) {
+      address.length = sizeof(sockaddr_in);
+    } else if (entry->ifa_addr->sa_family == AF_INET6) {
+      address.length = sizeof(sockaddr_in6);
+    } else {
+      continue;
+    }
+    std::memcpy(&address.storage, entry->ifa_addr, address.length);
+    if (GidOf(address) == gid) return if_nametoindex(entry->ifa_name);
+  }
+  return 0;
 }
 
 Gid GidOf(const SocketAddress& address) {

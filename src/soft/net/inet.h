@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "soft/wire/gid.h"
 
@@ -24,6 +25,7 @@ constexpr int SocketFamily(IpFamily family) {
 // The addresses of all interfaces.
 inline constexpr Gid kAnyIpv4 = Mapped({});
 inline constexpr Gid kAnyIpv6 = {};
+std::vector<Gid> AnyAddresses();  // both
 
 struct SocketAddress {
   sockaddr_storage storage{};
@@ -35,7 +37,15 @@ struct SocketAddress {
   sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
 };
 
-SocketAddress ToSocketAddress(const Gid& gid, uint16_t port);
+// `interface` counts for link-local addresses: 0 is any.
+SocketAddress ToSocketAddress(const Gid& gid, uint16_t port,
+                              uint32_t interface = 0);
+constexpr bool IsLinkLocal(const Gid& gid) {
+  return gid[0] == 0xfe && (gid[1] & 0xc0) == 0x80;
+}
+// The interface that has the address; 0: none.
+uint32_t InterfaceOf(const Gid& gid);
+
 // Of an AF_INET or AF_INET6 address.
 Gid GidOf(const SocketAddress& address);
 uint16_t PortOf(const SocketAddress& address);

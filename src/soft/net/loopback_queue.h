@@ -2,6 +2,7 @@
 #ifndef ND_SOFT_NET_LOOPBACK_QUEUE_H_
 #define ND_SOFT_NET_LOOPBACK_QUEUE_H_
 
+#include <array>
 #include <cstddef>
 #include <span>
 #include <vector>

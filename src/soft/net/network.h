@@ -58,7 +58,8 @@ class Network {
   virtual uint32_t slot() const = 0;
 
   // Packets that can be sent now on this path to this QP. Who found no room is
-  // told once there is: fd() becomes readable.
+  // told when to look again: fd() becomes readable, the next deadline comes, or
+  // Rest says false.
   virtual size_t Room(const Path& path, Qpn destination) = 0;
   // Takes a packet; there was room. Messages of the communication manager go to
   // QP1, to the process that they concern: that of the comm id that they are

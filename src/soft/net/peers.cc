@@ -16,6 +16,9 @@ constexpr Duration kAbsence = milliseconds(10);
 constexpr Duration kWithoutRing = seconds(1);
 // How long a full queue of datagrams is left alone.
 constexpr Duration kBusy = milliseconds(1);
+// How long a peer may have no room before it is taken for dead: its process is
+// stopped, or is gone and has left its descriptors to a child.
+constexpr Duration kPatience = seconds(2);
 // Packets that vanish at a time.
 constexpr size_t kRoomOfNobody = 16;
 
@@ -62,8 +65,7 @@ Peers::Way Peers::OnSendError(Peer& peer, int error, Instant now) {
     case EAGAIN:
     case ENOBUFS:
       peer.busy_until = now + kBusy;
-      retry_at_ =
-          std::min(retry_at_.value_or(peer.busy_until), peer.busy_until);
+      RetryAt(peer.busy_until);
       return Way::kBusy;
     case EMFILE:
     case ENOMEM:
@@ -78,7 +80,24 @@ Peers::Way Peers::OnSendError(Peer& peer, int error, Instant now) {
 
 size_t Peers::Room(uint32_t slot, Instant now) {
   Peer& peer = PeerAt(slot);
-  switch (WayTo(slot, peer, now)) {
+  const Way way = WayTo(slot, peer, now);
+  if (const size_t room = RoomOn(way, peer); room > 0) {
+    peer.full_since.reset();
+    return room;
+  }
+  if (!peer.full_since.has_value()) peer.full_since = now;
+  const Instant given_up = *peer.full_since + kPatience;
+  if (now >= given_up) return kRoomOfNobody;
+  RetryAt(way == Way::kBusy ? peer.busy_until : given_up);
+  return 0;
+}
+
+void Peers::RetryAt(Instant at) {
+  retry_at_ = std::min(retry_at_.value_or(at), at);
+}
+
+size_t Peers::RoomOn(Way way, Peer& peer) {
+  switch (way) {
     case Way::kRing:
       return peer.link->ring().Room(kMaxFrameBytes);
     case Way::kDatagrams:

@@ -28,8 +28,9 @@ inline constexpr std::array<std::byte, 8> kLinkOffer = {
 
 // Makes a ring to a process when something is first sent to it. Where none can
 // be made, for want of descriptors or memory, packets go as datagrams. To a
-// slot that nobody has packets go as they would on a wire: nowhere. One thread
-// at a time. What it is given outlives it.
+// slot that nobody has, or whose process has stood still for long, packets go
+// as they would on a wire: nowhere. One thread at a time. What it is given
+// outlives it.
 class Peers {
  public:
   Peers(size_t ring_bytes, size_t max_links, const HostNames& names,
@@ -51,7 +52,7 @@ class Peers {
 
   // The slot's end of the link rang or hung up.
   void OnBell(uint32_t slot, bool hung_up, Instant now);
-  // When a peer that was too busy to be reached is worth another try.
+  // When a peer that had no room is worth another look.
   std::optional<Instant> retry_at() const { return retry_at_; }
   void OnTime(Instant now);
 
@@ -64,10 +65,13 @@ class Peers {
     Instant absent_until{};
     Instant datagrams_until{};
     Instant busy_until{};
+    std::optional<Instant> full_since;
   };
 
   Peer& PeerAt(uint32_t slot);
   Way WayTo(uint32_t slot, Peer& peer, Instant now);
+  size_t RoomOn(Way way, Peer& peer);
+  void RetryAt(Instant at);
   Way Connect(uint32_t slot, Peer& peer, Instant now);
   Way OnSendError(Peer& peer, int error, Instant now);
   bool SendDatagram(uint32_t slot, Peer& peer, Instant now,

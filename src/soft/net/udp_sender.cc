@@ -88,7 +88,8 @@ UdpSender::UdpSender(Fd fd, IpFamily family, uint16_t source_port,
       destination_port_(destination_port),
       queue_(kQueueLength) {}
 
-void UdpSender::Send(const Path& path, const PacketSource& packet) {
+void UdpSender::Send(const Path& path, uint32_t interface,
+                     const PacketSource& packet) {
   Datagram& datagram = queue_[(first_ + count_) % kQueueLength];
   ++count_;
   const auto bytes = std::span(datagram.bytes).first(packet.size());
@@ -101,11 +102,13 @@ void UdpSender::Send(const Path& path, const PacketSource& packet) {
       Icrc(headers, bytes),
       std::span(datagram.bytes).subspan(packet.size()).first<kIcrcBytes>());
   datagram.size = packet.size() + kIcrcBytes;
-  datagram.destination = ToSocketAddress(path.destination, destination_port_);
-  WriteControl(path, datagram);
+  datagram.destination =
+      ToSocketAddress(path.destination, destination_port_, interface);
+  WriteControl(path, interface, datagram);
 }
 
-void UdpSender::WriteControl(const Path& path, Datagram& datagram) const {
+void UdpSender::WriteControl(const Path& path, uint32_t interface,
+                             Datagram& datagram) const {
   // The kernel refuses a hop limit of 0.
   const int hop_limit = std::max<int>(path.hop_limit, 1);
   const int traffic_class = path.traffic_class;
@@ -120,6 +123,7 @@ void UdpSender::WriteControl(const Path& path, Datagram& datagram) const {
   } else {
     in6_pktinfo source{};
     source.ipi6_addr = ToIn6Addr(path.source);
+    source.ipi6_ifindex = interface;
     datagram.control_size =
         writer.Add(IPPROTO_IPV6, IPV6_PKTINFO, source) +
         writer.Add(IPPROTO_IPV6, IPV6_HOPLIMIT, hop_limit) +

@@ -28,8 +28,8 @@ class UdpSender {
                                         Random& random);
 
   size_t room() const { return kQueueLength - count_; }
-  // There was room.
-  void Send(const Path& path, const PacketSource& packet);
+  // There was room. Leaves by `interface` if that is not 0.
+  void Send(const Path& path, uint32_t interface, const PacketSource& packet);
   // Gives the kernel what it takes; what it takes never is dropped. False: it
   // takes no more for now, and the socket becomes writable.
   bool Flush(NetCounters& counters);
@@ -53,7 +53,8 @@ class UdpSender {
 
   UdpSender(Fd fd, IpFamily family, uint16_t source_port,
             uint16_t destination_port);
-  void WriteControl(const Path& path, Datagram& datagram) const;
+  void WriteControl(const Path& path, uint32_t interface,
+                    Datagram& datagram) const;
   int SendBatch(size_t size);
 
   Fd fd_;

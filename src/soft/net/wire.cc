@@ -36,6 +36,21 @@ void Wire::OpenSenders(Random& random) {
   }
 }
 
+void Wire::SetLocal(std::span<const Gid> gids) {
+  interfaces_.clear();
+  for (const Gid& gid : gids) {
+    if (IsLinkLocal(gid)) interfaces_.emplace_back(gid, InterfaceOf(gid));
+  }
+}
+
+uint32_t Wire::InterfaceFor(const Path& path) const {
+  if (!IsLinkLocal(path.destination)) return 0;
+  for (const auto& [gid, interface] : interfaces_) {
+    if (gid == path.source) return interface;
+  }
+  return 0;
+}
+
 size_t Wire::Room(const Path& path) {
   Sender& sender = SenderOf(path.destination);
   // Without a way there, packets vanish.
@@ -62,7 +77,7 @@ bool Wire::Send(const Path& path, const PacketSource& packet) {
     return true;
   }
   if (sender.socket->room() == 0) return false;
-  sender.socket->Send(path, packet);
+  sender.socket->Send(path, InterfaceFor(path), packet);
   return true;
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -30,6 +31,9 @@ class Wire {
 
   // What sends; a family that the host does not have goes without.
   void OpenSenders(Random& random);
+
+  // Link-local addresses of ours say by which interface packets leave.
+  void SetLocal(std::span<const Gid> gids);
 
   // 0: once there is room, Rest says so.
   size_t Room(const Path& path);
@@ -61,6 +65,7 @@ class Wire {
   Sender& SenderOf(const Gid& gid) {
     return senders_[static_cast<size_t>(FamilyOf(gid))];
   }
+  uint32_t InterfaceFor(const Path& path) const;
   void FlushSender(uint32_t index);
   void TryToHold(Instant now);
 
@@ -70,6 +75,7 @@ class Wire {
   std::array<Sender, 2> senders_;  // by IpFamily
   std::vector<WirePort> ports_;
   std::vector<bool> readable_;  // by port, as far as is known
+  std::vector<std::pair<Gid, uint32_t>> interfaces_;  // of link-local addresses
   bool wanted_ = false;
   std::optional<Instant> hold_at_;   // when to try for the ports again
   std::optional<Instant> flush_at_;  // when the senders shall try again

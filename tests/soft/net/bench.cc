@@ -1,15 +1,17 @@
 #include "soft/net/bench.h"
 
 #include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <cstdlib>
+#include <iostream>
 
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/wait.h"
 
 namespace nd::soft {
@@ -18,6 +20,26 @@ namespace {
 constexpr Duration kPatience = std::chrono::seconds(20);
 
 }  // namespace
+
+Child::Child(const std::function<void()>& body) : pid_(fork()) {
+  if (pid_ != 0) return;
+  body();
+  _exit(0);
+}
+
+void Child::Kill() {
+  if (pid_ <= 0) return;
+  kill(pid_, SIGKILL);
+  waitpid(pid_, nullptr, 0);
+  pid_ = -1;
+}
+
+int Child::Wait() {
+  int status = -1;
+  waitpid(pid_, &status, 0);
+  pid_ = -1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
 
 void Collector::OnArrival(const Arrival& arrival) {
   const auto payload = arrival.packet.payload;
@@ -56,12 +78,20 @@ void SendTo(Network& network, const Path& path, Qpn destination, uint32_t psn,
   network.Send(path, outgoing);
 }
 
+CmReq Request(CommId id, uint64_t service_id) {
+  CmReq req;
+  req.local_id = id;
+  req.service_id = service_id;
+  return req;
+}
+
 void SendMad(Network& network, const Path& path, const CmMessage& message) {
   std::array<std::byte, kMadBytes> bytes{};
   WriteCmMad({.transaction_id = 1, .message = message}, bytes);
   const Segment segment(bytes);
   Outgoing outgoing;
-  outgoing.packet.bth = {.opcode = Opcode::kUdSendOnly, .destination = kGsiQpn};
+  outgoing.packet.bth = {
+      .opcode = Opcode::kUdSendOnly, .destination = kGsiQpn, .psn = {}};
   outgoing.packet.deth = {.qkey = kGsiQkey, .source = kGsiQpn};
   outgoing.payload = {.segments = {&segment, 1}, .length = bytes.size()};
   network.Send(path, outgoing);
@@ -86,7 +116,7 @@ std::unique_ptr<HostNetwork> OpenNetwork(const HostNetworkOptions& options,
   SystemRandom random;
   auto network = HostNetwork::Open(options, random);
   if (!network.ok()) {
-    ND_LOG(kError) << network.status().message();
+    std::cerr << network.status() << std::endl;
     std::abort();
   }
   (*network)->set_local_gids({local});

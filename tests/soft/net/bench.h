@@ -2,6 +2,8 @@
 #ifndef ND_TESTS_SOFT_NET_BENCH_H_
 #define ND_TESTS_SOFT_NET_BENCH_H_
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -23,6 +25,22 @@ struct Arrived {
   std::vector<std::byte> payload;
 };
 
+// Runs `body` in a child process; the destructor kills it.
+class Child {
+ public:
+  explicit Child(const std::function<void()>& body);
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+  ~Child() { Kill(); }
+
+  void Kill();
+  // Its exit status, once it has ended.
+  int Wait();
+
+ private:
+  pid_t pid_;
+};
+
 class Collector final : public ArrivalSink {
  public:
   void OnArrival(const Arrival& arrival) override;
@@ -42,6 +60,8 @@ std::vector<std::byte> Payload(size_t size, uint32_t seed = 0);
 // Sends an RC SEND ONLY to the QP, its PSN the seed of its payload.
 void SendTo(Network& network, const Path& path, Qpn destination, uint32_t psn,
             size_t size);
+// A request for a service.
+CmReq Request(CommId id, uint64_t service_id);
 // Sends a datagram to QP1.
 void SendMad(Network& network, const Path& path, const CmMessage& message);
 // What such an arrival says.

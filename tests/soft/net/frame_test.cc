@@ -26,7 +26,7 @@ TEST(PacketSource, PutsTogetherHeadersPayloadAndPad) {
   std::vector<std::byte> payload = Payload(13);
   const Segment segment(payload);
   Outgoing outgoing;
-  outgoing.packet.bth = {.opcode = Opcode::kRcWriteOnly, .pad = 3};
+  outgoing.packet.bth = {.opcode = Opcode::kRcWriteOnly, .pad = 3, .psn = {}};
   outgoing.packet.reth = {.address = 1, .rkey = Rkey{2}, .length = 13};
   outgoing.payload = {.segments = {&segment, 1}, .length = 13};
   Packet whole = outgoing.packet;

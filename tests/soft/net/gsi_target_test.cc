@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "soft/net/bench.h"
 #include "soft/net/network.h"
 #include "soft/wire/mad.h"
 
@@ -20,7 +21,7 @@ GsiTarget TargetOf(const CmMessage& message) {
 }
 
 TEST(GsiTarget, RequestsGoToWhoHasTheService) {
-  EXPECT_EQ(TargetOf(CmReq{.local_id = kIdOfSlot5, .service_id = 9}),
+  EXPECT_EQ(TargetOf(Request(kIdOfSlot5, 9)),
             GsiTarget(ServiceTarget{.service_id = 9}));
   EXPECT_EQ(TargetOf(CmSidrReq{.request_id = kIdOfSlot5, .service_id = 9}),
             GsiTarget(ServiceTarget{.service_id = 9}));

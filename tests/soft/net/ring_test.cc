@@ -42,9 +42,9 @@ class RingTest : public testing::Test {
   bool Read(size_t size, uint8_t value) {
     std::span<const std::byte> record;
     if (consumer_.Peek(record) != RingState::kRecord) return false;
-    const bool same = record.size() == size &&
-                      std::ranges::count(record, std::byte{value}) ==
-                          static_cast<ptrdiff_t>(size);
+    const bool same =
+        record.size() == size && std::ranges::count(record, std::byte{value}) ==
+                                     static_cast<ptrdiff_t>(size);
     consumer_.Pop();
     return same;
   }
@@ -53,8 +53,8 @@ class RingTest : public testing::Test {
     return consumer_.Peek(record);
   }
 
-  std::vector<Line> lines_ = std::vector<Line>(
-      (kRingControlBytes + kRingBytes) / kCacheLineBytes);
+  std::vector<Line> lines_ =
+      std::vector<Line>((kRingControlBytes + kRingBytes) / kCacheLineBytes);
   RingProducer producer_{memory()};
   RingConsumer consumer_{memory()};
 };
@@ -139,8 +139,7 @@ TEST_F(RingTest, AConsumerAwakeIsNotWoken) {
 TEST_F(RingTest, ATailThatCannotBeIsBroken) {
   for (const uint64_t tail :
        {uint64_t{kRingBytes + 8}, uint64_t{9},
-        std::numeric_limits<uint64_t>::max(),
-        uint64_t{1} << 63}) {
+        std::numeric_limits<uint64_t>::max(), uint64_t{1} << 63}) {
     control().tail = tail;
     RingConsumer consumer(memory());
     std::span<const std::byte> record;
@@ -150,9 +149,8 @@ TEST_F(RingTest, ATailThatCannotBeIsBroken) {
 
 TEST_F(RingTest, ALengthThatCannotBeIsBroken) {
   control().tail = 64;
-  for (const uint32_t length :
-       {57u, 64u, 1024u, 1025u, 0x7fffffffu, 0xfffffff8u, 0xfffffffeu,
-        0xffffffffu}) {
+  for (const uint32_t length : {57u, 64u, 1024u, 1025u, 0x7fffffffu,
+                                0xfffffff8u, 0xfffffffeu, 0xffffffffu}) {
     std::memcpy(data().data(), &length, sizeof(length));
     RingConsumer consumer(memory());
     std::span<const std::byte> record;

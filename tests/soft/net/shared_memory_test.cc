@@ -35,11 +35,11 @@ TEST(SharedMemory, ItsSizeCannotChange) {
 }
 
 TEST(SharedMemory, WhatCanChangeItsSizeIsNotAdopted) {
-  for (const int seals :
-       {0, F_SEAL_SHRINK, F_SEAL_GROW | F_SEAL_SEAL,
-        F_SEAL_SHRINK | F_SEAL_GROW}) {
-    EXPECT_EQ(SharedMemory::Adopt(Memory(kBytes, seals), kBytes).status().code(),
-              absl::StatusCode::kPermissionDenied)
+  for (const int seals : {0, F_SEAL_SHRINK, F_SEAL_GROW | F_SEAL_SEAL,
+                          F_SEAL_SHRINK | F_SEAL_GROW}) {
+    EXPECT_EQ(
+        SharedMemory::Adopt(Memory(kBytes, seals), kBytes).status().code(),
+        absl::StatusCode::kPermissionDenied)
         << seals;
   }
 }

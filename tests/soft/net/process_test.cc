@@ -1,0 +1,138 @@
+// Real processes: death, and other users.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <functional>
+
+#include "soft/net/bench.h"
+
+namespace nd::soft {
+namespace {
+
+class ProcessTest : public testing::Test {
+ protected:
+  ProcessTest() {
+    options_.prefix = FreshPrefix();
+    options_.first_slot = 100;
+  }
+
+  // Opens a network and answers every packet, for ever.
+  static void Echo(const HostNetworkOptions& options, const Path& path,
+                   uint32_t to_slot) {
+    Process process(options);
+    for (;;) {
+      process.Receive();
+      for (const Arrived& arrived : process.sink.arrived) {
+        SendTo(*process.network, path, QpnOf(to_slot), arrived.bth.psn.value(),
+               arrived.payload.size());
+      }
+      process.sink.arrived.clear();
+      process.network->Flush();
+      if (process.network->Rest()) (void)WaitFor(*process.network);
+    }
+  }
+
+  // Sends to the slot until an answer comes.
+  bool Answers(Process& process, uint32_t slot) {
+    process.sink.arrived.clear();
+    return ReceiveUntil({{&process}}, [&] {
+      SendTo(*process.network, path_, QpnOf(slot), 1, 100);
+      process.network->Flush();
+      return !process.sink.arrived.empty();
+    });
+  }
+
+  HostNetworkOptions options_;
+  const Path path_{.source = Localhost(1), .destination = Localhost(1)};
+};
+
+TEST_F(ProcessTest, APeerThatIsKilledIsForgottenAndItsSlotReachedAgain) {
+  Process us(options_);
+  HostNetworkOptions theirs = options_;
+  theirs.first_slot = 200;
+  for (int i = 0; i < 3; ++i) {
+    Child child([&] { Echo(theirs, path_, 100); });
+    ASSERT_TRUE(Answers(us, 200)) << i;
+    child.Kill();
+    EXPECT_TRUE(ReceiveUntil({{&us}}, [&] {
+      SendTo(*us.network, path_, QpnOf(200), 1, 4096);
+      us.network->Flush();
+      return us.network->counters().dropped_no_peer > 100u * i;
+    }));
+    EXPECT_GT(us.network->Room(path_, QpnOf(200)), 0u);
+  }
+}
+
+TEST_F(ProcessTest, AFullRingToAPeerThatIsKilledHasRoomAgain) {
+  Process us(options_);
+  HostNetworkOptions theirs = options_;
+  theirs.first_slot = 200;
+  Child child([&] {
+    Process process(theirs);
+    while (process.sink.arrived.empty()) process.Receive();
+    pause();
+  });
+  ASSERT_TRUE(ReceiveUntil({{&us}}, [&] {
+    if (us.network->Room(path_, QpnOf(200)) == 0) return true;
+    SendTo(*us.network, path_, QpnOf(200), 1, 4096);
+    us.network->Flush();
+    return false;
+  }));
+  child.Kill();
+  EXPECT_TRUE(WaitFor(*us.network));
+  EXPECT_TRUE(ReceiveUntil(
+      {{&us}}, [&] { return us.network->Room(path_, QpnOf(200)) > 0; }));
+}
+
+TEST_F(ProcessTest, AChildThatDestroysItsCopyDoesNotDisturbTheParent) {
+  Process us(options_);
+  Process other(options_);
+  ASSERT_TRUE(ReceiveUntil({{&us, &other}}, [&] {
+    SendTo(*us.network, path_, QpnOf(other.network->slot()), 1, 100);
+    us.network->Flush();
+    return !other.sink.arrived.empty();
+  }));
+  Child child([&] {
+    us.network.reset();
+    other.network.reset();
+  });
+  EXPECT_EQ(child.Wait(), 0);
+  other.sink.arrived.clear();
+  while (!other.network->Rest()) other.Receive();
+  SendTo(*us.network, path_, QpnOf(other.network->slot()), 2, 100);
+  us.network->Flush();
+  EXPECT_TRUE(WaitFor(*other.network));
+  EXPECT_TRUE(
+      ReceiveUntil({{&other}}, [&] { return !other.sink.arrived.empty(); }));
+}
+
+// Needs root, to become somebody else.
+TEST_F(ProcessTest, AnotherUserIsNotHeard) {
+  if (getuid() != 0) GTEST_SKIP() << "has to be root to become another user";
+  constexpr uid_t kSomebody = 12345;
+  constexpr uid_t kSomebodyElse = 12346;
+  HostNetworkOptions theirs = options_;
+  theirs.first_slot = 200;
+  // Each of the children is some user; the first says what it heard.
+  Child receiver([&] {
+    if (setresuid(kSomebody, kSomebody, kSomebody) != 0) _exit(2);
+    Process process(options_);
+    const bool counted = ReceiveUntil({{&process}}, [&] {
+      return process.network->counters().dropped_untrusted > 0;
+    });
+    _exit(counted && process.sink.arrived.empty() ? 0 : 1);
+  });
+  Child sender([&] {
+    if (setresuid(kSomebodyElse, kSomebodyElse, kSomebodyElse) != 0) _exit(2);
+    Process process(theirs);
+    (void)ReceiveUntil({{&process}}, [&] {
+      SendTo(*process.network, path_, QpnOf(100), 1, 100);
+      process.network->Flush();
+      return false;
+    });
+  });
+  EXPECT_EQ(receiver.Wait(), 0);
+}
+
+}  // namespace
+}  // namespace nd::soft
