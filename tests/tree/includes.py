@@ -25,7 +25,7 @@ ROOMS = {
         "cm": {"wire"},
         "net": {"wire", "rc"},
         "device": {"wire", "rc", "cm", "net"},
-        "abi": {"wire", "cm", "device"},
+        "abi": {"wire", "cm", "net", "device"},
     },
     "ndping": {
         "text": set(),

@@ -43,8 +43,8 @@ uint64_t EventFdId(int fd) {
   return 0;
 }
 
-// rdma_cm of this process: what Ucma needs of the device, and the descriptors
-// of its files. Under the device's lock.
+// rdma_cm of this process: what Ucma needs of the device, under the device's
+// lock, and the descriptors of its files. Any thread.
 class CmFiles final : private UcmaHost {
  public:
   explicit CmFiles(SoftProcess& process)
@@ -65,49 +65,56 @@ class CmFiles final : private UcmaHost {
     const int fd = event_fd->get();
     if ((flags & O_NONBLOCK) != 0) fcntl(fd, F_SETFL, O_NONBLOCK);
     if ((flags & O_CLOEXEC) == 0) fcntl(fd, F_SETFD, 0);
-    Holding lock(mutex());
-    const UcmaFile file = ucma_.Open();
-    fds_.insert_or_assign(fd, file);
-    files_.emplace(file,
-                   File{.id = EventFdId(fd), .events = *std::move(event_fd)});
+    const uint64_t id = EventFdId(fd);
+    UcmaFile file{};
+    {
+      Holding lock(mutex());
+      file = ucma_.Open();
+      events_.emplace(file, *std::move(event_fd));
+    }
+    Holding lock(files_lock_);
+    files_.insert_or_assign(fd, File{.id = id, .file = file});
     return fd;
   }
 
   bool Has(int fd) {
-    std::optional<uint64_t> known;
-    {
-      Holding lock(mutex());
-      const auto found = fds_.find(fd);
-      if (found == fds_.end()) return false;
-      known = files_.at(found->second).id;
-    }
-    return EventFdId(fd) == *known;
+    const auto file = Find(fd);
+    return file && EventFdId(fd) == file->id;
   }
 
   int64_t Command(int fd, std::span<const std::byte> bytes) {
+    const auto file = Find(fd);
+    if (!file) return -EBADF;
     Holding lock(mutex());
-    const auto found = fds_.find(fd);
-    if (found == fds_.end()) return -EBADF;
-    return ucma_.Command(found->second, bytes);
+    return ucma_.Command(file->file, bytes);
   }
 
   // The descriptor itself is closed by whoever asked for that.
   void Close(int fd) {
+    const auto file = Find(fd);
+    if (!file) return;
+    {
+      Holding lock(files_lock_);
+      files_.erase(fd);
+    }
     Holding lock(mutex());
-    const auto found = fds_.find(fd);
-    if (found == fds_.end()) return;
-    const UcmaFile file = found->second;
-    fds_.erase(found);
-    ucma_.Close(file);
-    files_.at(file).events.Abandon();
-    files_.erase(file);
+    ucma_.Close(file->file);
+    events_.at(file->file).Abandon();
+    events_.erase(file->file);
   }
 
  private:
   struct File {
     uint64_t id = 0;
-    EventFd events;
+    UcmaFile file{};
   };
+
+  std::optional<File> Find(int fd) {
+    Holding lock(files_lock_);
+    const auto found = files_.find(fd);
+    if (found == files_.end()) return std::nullopt;
+    return found->second;
+  }
 
   // Whoever calls this holds the lock, or is alone still.
   Device& Locked() ABSL_NO_THREAD_SAFETY_ANALYSIS { return device_; }
@@ -148,7 +155,7 @@ class CmFiles final : private UcmaHost {
 
   // No other thread takes from the count: what is there can be read at once.
   void EventsChanged(UcmaFile file, int count) override {
-    EventFd& events = files_.at(file).events;
+    EventFd& events = events_.at(file);
     if (count > 0) events.Add(static_cast<size_t>(count));
     for (; count < 0; ++count) events.TakeBack();
   }
@@ -157,8 +164,11 @@ class CmFiles final : private UcmaHost {
   Device& device_;
   ServicePorts ports_;
   Ucma ucma_;
-  absl::flat_hash_map<int, UcmaFile> fds_;
-  absl::flat_hash_map<UcmaFile, File> files_;
+  absl::flat_hash_map<UcmaFile, EventFd> events_;
+  // By descriptor. The hooks ask whether one is ours while the device's lock is
+  // held: this one is never kept.
+  Lock files_lock_;
+  absl::flat_hash_map<int, File> files_ ABSL_GUARDED_BY(files_lock_);
 };
 
 std::atomic<CmFiles*> g_files{nullptr};
