@@ -13,7 +13,7 @@ struct NetCounters {
 
   // Packets that went no further, by cause.
   uint64_t dropped_no_peer = 0;    // no process has that slot
-  uint64_t dropped_no_room = 0;    // handed on to a peer whose ring is full
+  uint64_t dropped_no_room = 0;    // its way was full
   uint64_t dropped_malformed = 0;  // no packet, or too long for one
   uint64_t dropped_bad_icrc = 0;
   uint64_t dropped_untrusted = 0;    // of another user of the host
