@@ -31,7 +31,8 @@ std::mutex g_begin;
 // The parent's device goes on in the parent alone; its objects stay here, out
 // of use.
 void ForgetInChild() {
-  g_process.store(nullptr);
+  SoftProcess* const process = g_process.exchange(nullptr);
+  if (process != nullptr) process->device().LeaveInChild();
   new (&g_begin) std::mutex;
 }
 

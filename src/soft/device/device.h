@@ -111,6 +111,10 @@ class Device final : private ArrivalSink {
   // The application is about to wait for an event of this queue.
   void Arm(CompletionQueue& cq, bool solicited_only);
 
+  // In a child of fork, where the device is of no use: lets go of what would
+  // make peers take the child for its parent.
+  void LeaveInChild() ABSL_NO_THREAD_SAFETY_ANALYSIS { network_.reset(); }
+
   // ---- For the engine's thread.
   // Does what there is to do; false: there was nothing.
   bool Progress() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -160,7 +164,7 @@ class Device final : private ArrivalSink {
   std::atomic<bool> napping_{false};
 
   Lock mutex_;
-  const std::unique_ptr<Network> network_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<Network> network_ ABSL_GUARDED_BY(mutex_);
   CmManager cm_ ABSL_GUARDED_BY(mutex_);
   std::function<void(const CmEvent&)> take_cm_event_ ABSL_GUARDED_BY(mutex_);
   MemoryTable memory_ ABSL_GUARDED_BY(mutex_);
