@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -33,6 +34,15 @@ std::vector<Gid> GidsOf(const HostAddresses& host) {
   std::vector<Gid> gids;
   for (const GidEntry& entry : host.gids) gids.push_back(entry.gid);
   return gids;
+}
+
+// Of an enumerator that an application gave, which may be none.
+template <typename Enum>
+uint32_t NumberOf(const Enum& given) {
+  uint32_t number = 0;
+  static_assert(sizeof(number) == sizeof(given));
+  std::memcpy(&number, &given, sizeof(number));
+  return number;
 }
 
 absl::Status TooMany(absl::string_view what, uint32_t limit) {
@@ -243,15 +253,19 @@ int Device::ModifyQp(QueuePair& qp, ibv_qp_type type, const ibv_qp_attr& attr,
                      int mask) {
   Holding lock(mutex_);
   const ibv_qp_state from = qp.state();
-  if ((mask & IBV_QP_CUR_STATE) != 0 && attr.cur_qp_state != from) {
+  if ((mask & IBV_QP_CUR_STATE) != 0 && NumberOf(attr.cur_qp_state) != from) {
+    return EINVAL;
+  }
+  if ((mask & IBV_QP_STATE) != 0 && NumberOf(attr.qp_state) > IBV_QPS_ERR) {
     return EINVAL;
   }
   const ibv_qp_state to = (mask & IBV_QP_STATE) != 0 ? attr.qp_state : from;
   if (!ModifyAllowed(type, from, to, mask)) return EINVAL;
   if ((mask & IBV_QP_PORT) != 0 && attr.port_num != 1) return EINVAL;
   if ((mask & IBV_QP_PKEY_INDEX) != 0 && attr.pkey_index != 0) return EINVAL;
+  const uint32_t mtu = NumberOf(attr.path_mtu);
   if ((mask & IBV_QP_PATH_MTU) != 0 &&
-      (attr.path_mtu < IBV_MTU_256 || attr.path_mtu > IBV_MTU_4096)) {
+      (mtu < IBV_MTU_256 || mtu > IBV_MTU_4096)) {
     return EINVAL;
   }
   if ((mask & IBV_QP_MAX_QP_RD_ATOMIC) != 0 &&
@@ -360,8 +374,10 @@ bool Device::Rest() {
   return true;
 }
 
-void Device::WakeForDeadline() {
+// What was sent within the process waits for somebody to take it.
+void Device::WakeForWork() {
   if (!resting_) return;
+  if (!network_->Rest()) return WakeEngine();
   const auto next = NextDeadline();
   if (!next || (rest_until_ && *rest_until_ <= *next)) return;
   rest_until_ = next;
@@ -415,7 +431,7 @@ void Device::Pump(Instant now) {
   }
   turn_.clear();
   network_->Flush();
-  WakeForDeadline();
+  WakeForWork();
 }
 
 // A timer that is set too early looks again when it comes; so acknowledgements,
@@ -479,7 +495,7 @@ void Device::OnMad(const Arrival& arrival) {
 void Device::Deliver(CmOutput output) {
   for (const CmDatagram& datagram : output.datagrams) SendMad(datagram);
   if (!output.datagrams.empty()) network_->Flush();
-  WakeForDeadline();
+  WakeForWork();
   if (!take_cm_event_) return;
   for (const CmEvent& event : output.events) take_cm_event_(event);
 }

@@ -150,8 +150,9 @@ class Device final : private ArrivalSink {
   void SetTimer(QueuePair& qp) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool RunTimers(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::optional<Instant> NextDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // The engine's thread sleeps too long for what is due now.
-  void WakeForDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The engine's thread sleeps, and there is something to do for it or will be
+  // before it wakes.
+  void WakeForWork() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WakeEngine() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ProgressInline(const CompletionQueue& cq);
 

@@ -33,10 +33,39 @@ struct TargetOfMessage {
 
 }  // namespace
 
-GsiTarget GsiTargetOf(std::span<const std::byte> mad) {
+GsiTarget GsiRouter::TargetOf(std::span<const std::byte> mad) {
   const std::optional<CmMad> parsed = ParseCmMad(mad);
   if (!parsed.has_value()) return NobodyTarget();
+  if (const auto* req = std::get_if<CmReq>(&parsed->message)) {
+    Remember(*parsed, *req);
+  }
+  const auto* rej = std::get_if<CmRej>(&parsed->message);
+  if (rej != nullptr && rej->remote_id == CommId()) {
+    return TargetOfRefused(*parsed, *rej);
+  }
   return std::visit(TargetOfMessage(), parsed->message);
+}
+
+void GsiRouter::Remember(const CmMad& mad, const CmReq& req) {
+  const Request request{.transaction_id = mad.transaction_id,
+                        .sender = req.local_id,
+                        .service_id = req.service_id};
+  if (requests_.size() < kRequests) {
+    requests_.push_back(request);
+    return;
+  }
+  requests_[next_] = request;
+  next_ = (next_ + 1) % kRequests;
+}
+
+GsiTarget GsiRouter::TargetOfRefused(const CmMad& mad, const CmRej& rej) const {
+  for (const Request& request : requests_) {
+    if (request.transaction_id == mad.transaction_id &&
+        request.sender == rej.local_id) {
+      return ServiceTarget{.service_id = request.service_id};
+    }
+  }
+  return NobodyTarget();
 }
 
 }  // namespace nd::soft

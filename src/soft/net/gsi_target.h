@@ -6,6 +6,9 @@
 #include <cstdint>
 #include <span>
 #include <variant>
+#include <vector>
+
+#include "soft/wire/mad.h"
 
 namespace nd::soft {
 
@@ -24,8 +27,28 @@ struct ServiceTarget {
 };
 using GsiTarget = std::variant<NobodyTarget, SlotTarget, ServiceTarget>;
 
-// By the management datagram that is the packet's payload.
-GsiTarget GsiTargetOf(std::span<const std::byte> mad);
+// Decides by the management datagram that is the packet's payload. One thread
+// at a time.
+class GsiRouter {
+ public:
+  GsiTarget TargetOf(std::span<const std::byte> mad);
+
+ private:
+  // A REQ that passed. What takes it back before it was answered names nothing
+  // of the receiver's, but has its transaction and its sender's name for it.
+  struct Request {
+    uint64_t transaction_id = 0;
+    CommId sender{};
+    uint64_t service_id = 0;
+  };
+  static constexpr size_t kRequests = 1024;  // the newest
+
+  void Remember(const CmMad& mad, const CmReq& req);
+  GsiTarget TargetOfRefused(const CmMad& mad, const CmRej& rej) const;
+
+  std::vector<Request> requests_;
+  size_t next_ = 0;
+};
 
 }  // namespace nd::soft
 

@@ -156,7 +156,7 @@ void HostNetwork::SendToGsi(const FrameHeader& header,
     ++counters_.dropped_malformed;
     return;
   }
-  const GsiTarget target = GsiTargetOf(parsed.payload);
+  const GsiTarget target = gsi_router_.TargetOf(parsed.payload);
   const PacketSource copy(bytes);
   if (!SendTo(target, header, copy) &&
       !mail_.Keep(target, header, copy, now_)) {

@@ -134,6 +134,7 @@ class HostNetwork final : public Network {
   Peers peers_;
   InboundLinks inbound_;
   Services services_;
+  GsiRouter gsi_router_;
   GsiMail mail_;
   Wire wire_;
   Instant now_{};  // of the last Receive

@@ -1,0 +1,263 @@
+#!/usr/bin/env python3
+"""Programs that none of us wrote, on the soft device.
+
+usage: programs_test.py NDSOFT [unittest's arguments]
+
+NDSOFT is the program `ndsoft`. ND_REPEATS: how often each pair runs (1). Run it
+in a network namespace of its own: the programs use fixed ports.
+"""
+
+import dataclasses
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+NDSOFT = ""
+REPEATS = int(os.environ.get("ND_REPEATS", "1"))
+LIMIT_S = 60
+
+IPV4 = "10.98.0.1"
+IPV6 = "fd98::1"
+
+
+def run_on_soft(command: list[str]) -> subprocess.Popen:
+    return subprocess.Popen([NDSOFT, "run", "--", *command], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            start_new_session=True)
+
+
+def finish(process: subprocess.Popen, limit_s: float = LIMIT_S) -> tuple[int, str]:
+    try:
+        output, _ = process.communicate(timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        return -1, f"{output}\n(still ran after {limit_s} s)"
+    return process.returncode, output
+
+
+def stop(process: subprocess.Popen) -> str:
+    process.terminate()
+    return finish(process, 10)[1]
+
+
+def listens_on(port: int) -> bool:
+    """TCP, without connecting: that would be taken for the peer."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with open(table, encoding="ascii") as lines:
+            for line in lines:
+                fields = line.split()
+                if fields[1].endswith(f":{port:04X}") and fields[3] == "0A":
+                    return True
+    return False
+
+
+def has_service(port: int) -> bool:
+    """Whether a process listens on the port of rdma_cm's port spaces."""
+    with open("/proc/net/unix", encoding="ascii", errors="replace") as lines:
+        return any(re.search(rf"@nd-soft/service/[0-9a-f]+{port:04x}$", line.strip())
+                   for line in lines)
+
+
+def wait_for(ready, server: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 30
+    while not ready():
+        if server.poll() is not None or time.monotonic() > deadline:
+            return
+        time.sleep(0.01)
+
+
+@dataclasses.dataclass
+class Pair:
+    """A server, a client, and how one knows that the server listens."""
+
+    server: list[str]
+    client: list[str]
+    tcp_port: int = 0  # that the two meet on, or
+    cm_port: int = 0   # rdma_cm's
+    server_stays: bool = False
+
+
+class SoftTest(unittest.TestCase):
+    def run_pair(self, pair: Pair, *expected: str) -> None:
+        for _ in range(REPEATS):
+            server = run_on_soft(pair.server)
+            wait_for(lambda: listens_on(pair.tcp_port) if pair.tcp_port
+                     else has_service(pair.cm_port), server)
+            status, output = finish(run_on_soft(pair.client))
+            if pair.server_stays or status != 0:
+                server_output, server_status = stop(server), 0
+            else:
+                server_status, server_output = finish(server)
+            said = (f"{' '.join(pair.client)}\nclient {status}:\n{output}\n"
+                    f"server {server_status}:\n{server_output}")
+            self.assertEqual((status, server_status), (0, 0), said)
+            for pattern in expected:
+                self.assertRegex(output, pattern, said)
+
+
+class Devices(SoftTest):
+    def test_are_listed(self) -> None:
+        status, output = finish(run_on_soft(["ibv_devices"]))
+        self.assertEqual(status, 0, output)
+        self.assertRegex(output, r"\bnd0\b")
+
+    def test_describe_themselves(self) -> None:
+        status, output = finish(run_on_soft(["ibv_devinfo", "-v"]))
+        self.assertEqual(status, 0, output)
+        self.assertIn("PORT_ACTIVE", output)
+        self.assertIn("Ethernet", output)
+        self.assertRegex(output, r"GID\[ +\d+\]:\s+::ffff:10\.98\.0\.1, RoCE v2")
+
+
+class Pingpong(SoftTest):
+    """rdma-core's examples: -c checks every byte."""
+
+    def pingpong(self, kind: str, *options: str) -> None:
+        command = [f"ibv_{kind}_pingpong", "-g", "1", "-n", "500", *options]
+        self.run_pair(Pair(command, [*command, IPV4], tcp_port=18515),
+                      r"500 iters in")
+
+    def test_rc(self) -> None:
+        self.pingpong("rc", "-c")
+
+    def test_rc_with_events(self) -> None:
+        self.pingpong("rc", "-c", "-e")
+
+    def test_rc_by_the_new_api(self) -> None:
+        self.pingpong("rc", "-c", "-N")
+
+    def test_rc_at_every_mtu_and_size(self) -> None:
+        for mtu in (256, 512, 1024, 2048, 4096):
+            for size in (1, mtu - 1, mtu, mtu + 1, 65536):
+                with self.subTest(mtu=mtu, size=size):
+                    self.pingpong("rc", "-c", "-m", str(mtu), "-s", str(size))
+
+    def test_uc(self) -> None:
+        self.pingpong("uc", "-c")
+
+    def test_uc_with_events(self) -> None:
+        self.pingpong("uc", "-c", "-e")
+
+    def test_ud(self) -> None:
+        self.pingpong("ud", "-c", "-s", "1024")
+
+    def test_ud_with_events(self) -> None:
+        self.pingpong("ud", "-c", "-e", "-s", "1024")
+
+    def test_srq(self) -> None:
+        self.pingpong("srq", "-c")
+
+    def test_srq_with_events(self) -> None:
+        self.pingpong("srq", "-c", "-e")
+
+
+class RdmaCm(SoftTest):
+    """rdma-core's programs over the real librdmacm."""
+
+    def rping(self, address: str, *options: str) -> None:
+        self.run_pair(
+            Pair(["rping", "-s", "-a", address, "-C", "20", "-V", *options],
+                 ["rping", "-c", "-a", address, "-C", "20", "-V", *options],
+                 cm_port=7174))
+
+    def test_rping_validates(self) -> None:
+        self.rping(IPV4)
+
+    def test_rping_over_ipv6(self) -> None:
+        self.rping(IPV6)
+
+    def test_rping_with_its_largest_size(self) -> None:
+        self.rping(IPV4, "-S", "65535")
+
+    def test_rping_against_a_persistent_server(self) -> None:
+        server = run_on_soft(["rping", "-s", "-P", "-a", IPV4])
+        wait_for(lambda: has_service(7174), server)
+        for _ in range(5):
+            status, output = finish(run_on_soft(
+                ["rping", "-c", "-a", IPV4, "-C", "5", "-V"]))
+            self.assertEqual(status, 0, output)
+        stop(server)
+
+    def test_rping_to_nobody_is_rejected(self) -> None:
+        status, output = finish(run_on_soft(["rping", "-c", "-a", IPV4, "-C", "1"]))
+        self.assertNotEqual(status, 0)
+        self.assertIn("RDMA_CM_EVENT_REJECTED", output)
+
+    def test_ucmatose(self) -> None:
+        for connections in ("1", "20"):
+            self.run_pair(Pair(["ucmatose", "-c", connections],
+                               ["ucmatose", "-c", connections, "-s", IPV4],
+                               cm_port=7174), "return status 0")
+
+    def test_udaddy(self) -> None:
+        self.run_pair(Pair(["udaddy"], ["udaddy", "-s", IPV4], cm_port=7174),
+                      "return status 0")
+
+    def test_cmtime(self) -> None:
+        self.run_pair(Pair(["cmtime", "-c", "20"],
+                           ["cmtime", "-c", "20", "-s", IPV4], cm_port=7174,
+                           server_stays=True), "connect")
+
+    def test_rdma_client_and_server(self) -> None:
+        self.run_pair(Pair(["rdma_server"], ["rdma_client", "-s", IPV4],
+                           cm_port=7471), "rdma_client: end 0")
+
+    def test_rstream_verifies(self) -> None:
+        for kind in ("b", "n"):
+            options = ["-T", kind, "-T", "v", "-S", "4096", "-I", "100"]
+            self.run_pair(Pair(["rstream", *options],
+                               ["rstream", *options, "-s", IPV4],
+                               cm_port=7471), "4k|custom")
+
+
+class Perftest(SoftTest):
+    def perftest(self, program: str, *options: str) -> None:
+        command = [program, "-F", "-n", "500", *options]
+        self.run_pair(Pair(command, [*command, IPV4], tcp_port=18515))
+
+    def test_latency(self) -> None:
+        for op in ("send", "write", "read", "atomic"):
+            with self.subTest(op):
+                self.perftest(f"ib_{op}_lat")
+
+    def test_bandwidth(self) -> None:
+        for op in ("send", "write", "read", "atomic"):
+            with self.subTest(op):
+                self.perftest(f"ib_{op}_bw")
+
+    def test_bandwidth_both_ways(self) -> None:
+        for op in ("send", "write", "read"):
+            with self.subTest(op):
+                self.perftest(f"ib_{op}_bw", "-b")
+
+    def test_by_rdma_cm(self) -> None:
+        for program in ("ib_send_bw", "ib_write_bw", "ib_read_bw",
+                        "ib_atomic_bw", "ib_send_lat"):
+            with self.subTest(program):
+                self.perftest(program, "-R")
+
+    def test_with_events(self) -> None:
+        for program in ("ib_send_bw", "ib_send_lat", "ib_read_bw",
+                        "ib_read_lat"):
+            with self.subTest(program):
+                self.perftest(program, "-e")
+
+    def test_over_several_qps(self) -> None:
+        for program in ("ib_send_bw", "ib_write_bw", "ib_read_bw"):
+            with self.subTest(program):
+                self.perftest(program, "-q", "8")
+
+    def test_over_uc_and_ud(self) -> None:
+        self.perftest("ib_write_lat", "-c", "UC")
+        self.perftest("ib_send_bw", "-c", "UC")
+        self.perftest("ib_send_lat", "-c", "UD", "-s", "64")
+
+
+if __name__ == "__main__":
+    NDSOFT = os.path.abspath(sys.argv.pop(1))
+    unittest.main()
