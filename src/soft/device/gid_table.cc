@@ -1,6 +1,5 @@
 #include "soft/device/gid_table.h"
 
-#include <arpa/inet.h>
 #include <ifaddrs.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
@@ -16,25 +15,13 @@
 
 #include "base/fd.h"
 #include "base/status.h"
+#include "soft/net/inet.h"
+#include "soft/wire/icrc.h"
 
 namespace nd::soft {
 namespace {
 
 constexpr size_t kMacBytes = 6;
-constexpr uint16_t kAnyPort = 4791;
-
-Gid GidOf(const sockaddr_in& address) {
-  Gid gid{};
-  std::memcpy(gid.data() + kMappedPrefix.size(), &address.sin_addr,
-              sizeof(address.sin_addr));
-  return Mapped(gid);
-}
-
-Gid GidOf(const sockaddr_in6& address) {
-  Gid gid{};
-  std::memcpy(gid.data(), &address.sin6_addr, gid.size());
-  return gid;
-}
 
 constexpr Gid kLoopback4 = {0, 0, 0,    0,    0,   0, 0, 0,
                             0, 0, 0xff, 0xff, 127, 0, 0, 1};
@@ -99,9 +86,11 @@ HostAddresses ReadHostAddresses() {
     GidEntry entry{.interface_index = if_nametoindex(each->ifa_name),
                    .interface = each->ifa_name};
     if (each->ifa_addr->sa_family == AF_INET) {
-      entry.gid = GidOf(*reinterpret_cast<sockaddr_in*>(each->ifa_addr));
+      entry.gid =
+          ToGid(reinterpret_cast<sockaddr_in*>(each->ifa_addr)->sin_addr);
     } else if (each->ifa_addr->sa_family == AF_INET6) {
-      entry.gid = GidOf(*reinterpret_cast<sockaddr_in6*>(each->ifa_addr));
+      entry.gid =
+          ToGid(reinterpret_cast<sockaddr_in6*>(each->ifa_addr)->sin6_addr);
     } else {
       continue;
     }
@@ -120,33 +109,19 @@ HostAddresses ReadHostAddresses() {
 
 // Asks the kernel, by a socket that is connected and sends nothing.
 absl::StatusOr<Gid> SourceAddressFor(const Gid& destination) {
-  const bool ipv4 = IsIpv4(destination);
-  const Fd socket(
-      ::socket(ipv4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const Fd socket(::socket(SocketFamily(FamilyOf(destination)),
+                           SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!socket.valid()) return ErrnoStatus(errno, "socket");
-  sockaddr_in to4{};
-  to4.sin_family = AF_INET;
-  to4.sin_port = htons(kAnyPort);
-  sockaddr_in6 to6{};
-  to6.sin6_family = AF_INET6;
-  to6.sin6_port = htons(kAnyPort);
-  std::memcpy(&to4.sin_addr, destination.data() + kMappedPrefix.size(),
-              sizeof(to4.sin_addr));
-  std::memcpy(&to6.sin6_addr, destination.data(), destination.size());
-  const auto* to = ipv4 ? reinterpret_cast<const sockaddr*>(&to4)
-                        : reinterpret_cast<const sockaddr*>(&to6);
-  const socklen_t to_bytes = ipv4 ? sizeof(to4) : sizeof(to6);
-  if (connect(socket.get(), to, to_bytes) != 0) {
+  const SocketAddress to =
+      ToSocketAddress(destination, kRoceUdpPort, InterfaceOf(destination));
+  if (connect(socket.get(), to.get(), to.length) != 0) {
     return ErrnoStatus(errno, "no way to the address");
   }
-  sockaddr_storage from{};
-  socklen_t from_bytes = sizeof(from);
-  if (getsockname(socket.get(), reinterpret_cast<sockaddr*>(&from),
-                  &from_bytes) != 0) {
+  SocketAddress from{.length = sizeof(from.storage)};
+  if (getsockname(socket.get(), from.get(), &from.length) != 0) {
     return ErrnoStatus(errno, "getsockname");
   }
-  return ipv4 ? GidOf(reinterpret_cast<const sockaddr_in&>(from))
-              : GidOf(reinterpret_cast<const sockaddr_in6&>(from));
+  return GidOf(from);
 }
 
 }  // namespace nd::soft

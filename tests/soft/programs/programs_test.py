@@ -273,6 +273,38 @@ class Perftest(SoftTest):
         self.perftest("ib_send_lat", "-c", "UD", "-s", "64")
 
 
+class RoughLife(SoftTest):
+    def start_endless_pingpong(self) -> tuple[subprocess.Popen, subprocess.Popen]:
+        command = ["ibv_rc_pingpong", "-g", "1", "-n", "100000000"]
+        server = run_on_soft(command)
+        wait_for(lambda: listens_on(18515), server)
+        client = run_on_soft([*command, IPV4])
+        # They have met once the server listens no more.
+        wait_for(lambda: not listens_on(18515), server)
+        return server, client
+
+    def test_peer_that_is_killed_looks_silent(self) -> None:
+        for victim in (0, 1):
+            pair = self.start_endless_pingpong()
+            os.killpg(pair[victim].pid, signal.SIGKILL)
+            status, output = finish(pair[1 - victim], 30)
+            finish(pair[victim])
+            self.assertEqual(status, 1, output)
+            self.assertRegex(output, "transport retry counter exceeded|Couldn't read")
+
+    def test_many_pairs_at_once(self) -> None:
+        ports = range(20000, 20020)
+        commands = [["ibv_rc_pingpong", "-g", "1", "-c", "-n", "100", "-p", str(port)]
+                    for port in ports]
+        servers = [run_on_soft(command) for command in commands]
+        for port, server in zip(ports, servers):
+            wait_for(lambda port=port: listens_on(port), server)
+        clients = [run_on_soft([*command, IPV4]) for command in commands]
+        for process in clients + servers:
+            status, output = finish(process)
+            self.assertEqual(status, 0, output)
+
+
 if __name__ == "__main__":
     NDSOFT = os.path.abspath(sys.argv.pop(1))
     unittest.main()
