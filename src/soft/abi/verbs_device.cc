@@ -167,6 +167,27 @@ int SetErrno(const absl::Status& status) {
   }
 }
 
+ibv_context* MakeContext(Device& device, Fd command) {
+  auto fd = EventFd::Create();
+  if (!fd.ok()) {
+    SetErrno(fd.status());
+    return nullptr;
+  }
+  auto* const soft = new SoftContext;
+  soft->device = &device;
+  soft->events = std::make_unique<AsyncEvents>(*std::move(fd));
+  soft->command = std::move(command);
+  ibv_context& context = soft->verbs.context;
+  context.device = SoftDeviceHandle();
+  context.cmd_fd = soft->command.get();
+  context.async_fd = soft->events->fd();
+  context.num_comp_vectors = kCompletionVectors;
+  context.abi_compat = __VERBS_ABI_IS_EXTENDED;
+  pthread_mutex_init(&context.mutex, nullptr);
+  FillOps(soft->verbs);
+  return &context;
+}
+
 int QueryPort(ibv_context* context, uint8_t port, ibv_port_attr* attr,
               size_t attr_bytes) {
   if (port != 1) return EINVAL;
@@ -250,23 +271,8 @@ ibv_context* ibv_open_device(ibv_device* device) {
     SetErrno(process.status());
     return nullptr;
   }
-  auto fd = EventFd::Create();
-  if (!fd.ok()) {
-    SetErrno(fd.status());
-    return nullptr;
-  }
-  auto* const soft = new SoftContext;
-  soft->device = &(*process)->device();
-  soft->events = std::make_unique<AsyncEvents>(*std::move(fd));
-  ibv_context& context = soft->verbs.context;
-  context.device = device;
-  context.cmd_fd = -1;
-  context.async_fd = soft->events->fd();
-  context.num_comp_vectors = kCompletionVectors;
-  context.abi_compat = __VERBS_ABI_IS_EXTENDED;
-  pthread_mutex_init(&context.mutex, nullptr);
-  FillOps(soft->verbs);
-  return &context;
+  Device& soft = (*process)->device();
+  return MakeContext(soft, MakeCommandFd(soft));
 }
 
 int ibv_close_device(ibv_context* context) {
