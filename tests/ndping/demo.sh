@@ -1,12 +1,15 @@
 #!/bin/sh
-# What `./dev ping` shows, in the guest: a server, and ping, lat and bw against it.
+# demo.sh NDPING SERVER CLIENT: what `./dev ping` shows, a server at one address
+# and ping, lat and bw against it from another.
 set -eu
 ndping=$1
+server_address=$2
+client_address=$3
 
-"$ndping" server --address 10.98.0.2 2>/dev/null &
+"$ndping" server --address "$server_address" 2>/dev/null &
 server=$!
 trap 'kill $server; wait $server || :' EXIT
-until "$ndping" info 10.98.0.2 >/dev/null 2>&1; do
+until "$ndping" info "$server_address" >/dev/null 2>&1; do
   kill -0 $server
   sleep 0.1
 done
@@ -16,7 +19,7 @@ show() {
   "$ndping" "$@"
 }
 
-printf '$ ndping server --address 10.98.0.2 &\n'
-show ping 10.98.0.2 --from 10.98.0.1 --count 5 --interval 200ms --verify
-show lat 10.98.0.2 --from 10.98.0.1 --op write --size 8..4K --iterations 500 --verify
-show bw 10.98.0.2 --from 10.98.0.1 --op read --size 64K,1M --iterations 200 --verify
+printf '$ ndping server --address %s &\n' "$server_address"
+show ping "$server_address" --from "$client_address" --count 5 --interval 200ms --verify
+show lat "$server_address" --from "$client_address" --op write --size 8..4K --iterations 500 --verify
+show bw "$server_address" --from "$client_address" --op read --size 64K,1M --iterations 200 --verify

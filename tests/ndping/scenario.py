@@ -111,8 +111,11 @@ def start(*arguments: str) -> subprocess.Popen:
 
 
 def resources() -> dict[str, int]:
-    """Objects of user programs that the RDMA devices hold, by kind."""
+    """Objects of user programs that the kernel's RDMA devices hold, by kind. What
+    the soft device has is gone with its process."""
     counts: dict[str, int] = {}
+    if not os.path.exists("/sys/class/infiniband"):
+        return counts
     for kind in ("qp", "cq", "mr", "pd", "cm_id"):
         listed = subprocess.run(["rdma", "-j", "resource", "show", kind],
                                 capture_output=True, text=True, check=True).stdout

@@ -468,8 +468,7 @@ TEST_F(CmSilence, AddressThatNobodyHasIsCancelledFromAnotherThread) {
     std::this_thread::sleep_for(milliseconds(100));
     cancel->Cancel();
   });
-  const absl::Status status =
-      TryConnect(SilentAddress(9999), Soon(), &*cancel);
+  const absl::Status status = TryConnect(SilentAddress(9999), Soon(), &*cancel);
   EXPECT_EQ(status.code(), absl::StatusCode::kCancelled);
   EXPECT_THAT(std::string(status.message()),
               HasSubstr(SilentAddress(9999).ToString()));

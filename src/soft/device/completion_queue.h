@@ -34,7 +34,7 @@ class CompletionQueue {
   CompletionQueue& operator=(const CompletionQueue&) = delete;
 
   // False: there was no room, it is lost, and from now on the queue is in error
-  // (11.6.3.3). True the first time only where that matters.
+  // (11.6.3.3).
   [[nodiscard]] bool Push(const CqEntry& entry);
   // Returns how many it took; -1: the queue has overrun.
   int Poll(std::span<ibv_wc> out);
