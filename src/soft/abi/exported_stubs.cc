@@ -54,40 +54,7 @@ int ibv_read_sysfs_file(const char* dir, const char* file, char* to,
 int ibv_dontfork_range(void* base, size_t size);
 int ibv_dofork_range(void* base, size_t size);
 
-// What needs a file of the kernel's. A command descriptor is never ours.
-
-ibv_context* ibv_import_device(int cmd_fd) {
-  return Forward(ND_REAL(ibv_import_device, "IBVERBS_1.10"),
-                 static_cast<ibv_context*>(nullptr), cmd_fd);
-}
-
-ibv_pd* ibv_import_pd(ibv_context* context, uint32_t handle) {
-  if (IsSoft(context)) {
-    errno = EOPNOTSUPP;
-    return nullptr;
-  }
-  return Forward(ND_REAL(ibv_import_pd, "IBVERBS_1.10"),
-                 static_cast<ibv_pd*>(nullptr), context, handle);
-}
-
-void ibv_unimport_pd(ibv_pd* pd) {
-  if (IsSoft(pd->context)) return;
-  ForwardVoid(ND_REAL(ibv_unimport_pd, "IBVERBS_1.10"), pd);
-}
-
-ibv_mr* ibv_import_mr(ibv_pd* pd, uint32_t handle) {
-  if (IsSoft(pd->context)) {
-    errno = EOPNOTSUPP;
-    return nullptr;
-  }
-  return Forward(ND_REAL(ibv_import_mr, "IBVERBS_1.10"),
-                 static_cast<ibv_mr*>(nullptr), pd, handle);
-}
-
-void ibv_unimport_mr(ibv_mr* mr) {
-  if (IsSoft(mr->context)) return;
-  ForwardVoid(ND_REAL(ibv_unimport_mr, "IBVERBS_1.10"), mr);
-}
+// What needs a file of the kernel's.
 
 ibv_dm* ibv_import_dm(ibv_context* context, uint32_t handle) {
   if (IsSoft(context)) {

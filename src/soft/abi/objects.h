@@ -11,6 +11,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/fd.h"
 #include "base/lock.h"
 #include "soft/abi/soft_device.h"
 #include "soft/device/device.h"
@@ -27,6 +28,7 @@ struct SoftContext {
   verbs_context verbs{};
   Device* device = nullptr;
   std::unique_ptr<AsyncEvents> events;
+  Fd command;  // its copies say which device it is
 
   static SoftContext* Of(ibv_context* context) {
     return reinterpret_cast<SoftContext*>(reinterpret_cast<char*>(context) -
@@ -44,6 +46,10 @@ struct SoftPd {
   ibv_pd verbs{};
   PdId id{};
   Users users{0};
+  // Other contexts' handles to it, which live as long as it does; of one of
+  // those: what it was imported from.
+  std::vector<std::unique_ptr<SoftPd>> imports;
+  SoftPd* imported_from = nullptr;
 };
 
 struct SoftMr {
@@ -114,6 +120,16 @@ int SetErrno(const absl::Status& status);
 inline bool IsSoft(const ibv_context* context) {
   return IsSoftDevice(context->device);
 }
+
+// A descriptor whose copies ibv_import_device takes for this process's device.
+Fd MakeCommandFd(const Device& device);
+// Null: errno says why.
+ibv_context* MakeContext(Device& device, Fd command);
+
+// Protection domains can be imported from their allocation until they go.
+void AddImportable(SoftPd& pd);
+// False: it is in use.
+[[nodiscard]] bool RemoveImportable(SoftPd& pd);
 
 // Before an object goes: takes back its events that nobody has seen, and waits
 // for the acknowledgement of the others.

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -97,6 +98,7 @@ std::optional<PathFacts> CurrentPathFacts() {
         {.raw = entry.gid, .type = "RoCE v2", .netdev = entry.interface});
   }
   if (!host.gids.empty()) facts.netdev = host.gids.front().interface;
+  facts.gids.resize(std::max<size_t>(facts.gids.size(), Limits().gid_places));
   return facts;
 }
 

@@ -20,7 +20,8 @@ constexpr uint32_t kMaxMessageLength = uint32_t{1} << 31;
 constexpr int kCompletionVectors = 1;
 constexpr uint8_t kAckDelay = 15;
 constexpr uint16_t kOnlyPkey = 0xffff;
-constexpr uint8_t kLinkUp = 5;  // IBA vol. 1, 14.2.5.6
+constexpr uint32_t kVendorId = 0xffffff;  // rxe's: nobody's
+constexpr uint8_t kLinkUp = 5;            // IBA vol. 1, 14.2.5.6
 constexpr uint8_t kWidth4x = 2;
 constexpr uint8_t kSpeedEdr = 32;
 
@@ -29,6 +30,7 @@ ibv_device_attr AttributesOf(const Device& device) {
   ibv_device_attr attr{};
   std::strncpy(attr.fw_ver, kFirmwareVersion, sizeof(attr.fw_ver) - 1);
   attr.node_guid = attr.sys_image_guid = htobe64(device.host().guid);
+  attr.vendor_id = kVendorId;
   attr.max_mr_size = kMaxRegionBytes;
   attr.page_size_cap = 0xfffff000;
   attr.max_qp = static_cast<int>(limits.max_qps);
@@ -64,12 +66,17 @@ ibv_device_attr AttributesOf(const Device& device) {
   return attr;
 }
 
+uint32_t GidPlaces(const Device& device) {
+  return std::max(device.limits().gid_places,
+                  static_cast<uint32_t>(device.host().gids.size()));
+}
+
 ibv_port_attr PortOf(const Device& device) {
   ibv_port_attr port{};
   port.state = IBV_PORT_ACTIVE;
   port.max_mtu = IBV_MTU_4096;
   port.active_mtu = device.active_mtu();
-  port.gid_tbl_len = static_cast<int>(device.host().gids.size());
+  port.gid_tbl_len = static_cast<int>(GidPlaces(device));
   port.port_cap_flags = IBV_PORT_CM_SUP | IBV_PORT_IP_BASED_GIDS;
   port.max_msg_sz = kMaxMessageLength;
   port.pkey_tbl_len = 1;
@@ -81,6 +88,11 @@ ibv_port_attr PortOf(const Device& device) {
   return port;
 }
 
+bool HasGidPlace(ibv_context* context, uint32_t port, uint32_t index) {
+  return port == 1 && index < GidPlaces(DeviceOf(context));
+}
+
+// Null: the place is empty.
 const GidEntry* GidAt(ibv_context* context, uint32_t port, uint32_t index) {
   const auto& gids = DeviceOf(context).host().gids;
   return port == 1 && index < gids.size() ? &gids[index] : nullptr;
@@ -153,6 +165,27 @@ int SetErrno(const absl::Status& status) {
     default:
       return errno = EINVAL;
   }
+}
+
+ibv_context* MakeContext(Device& device, Fd command) {
+  auto fd = EventFd::Create();
+  if (!fd.ok()) {
+    SetErrno(fd.status());
+    return nullptr;
+  }
+  auto* const soft = new SoftContext;
+  soft->device = &device;
+  soft->events = std::make_unique<AsyncEvents>(*std::move(fd));
+  soft->command = std::move(command);
+  ibv_context& context = soft->verbs.context;
+  context.device = SoftDeviceHandle();
+  context.cmd_fd = soft->command.get();
+  context.async_fd = soft->events->fd();
+  context.num_comp_vectors = kCompletionVectors;
+  context.abi_compat = __VERBS_ABI_IS_EXTENDED;
+  pthread_mutex_init(&context.mutex, nullptr);
+  FillOps(soft->verbs);
+  return &context;
 }
 
 int QueryPort(ibv_context* context, uint8_t port, ibv_port_attr* attr,
@@ -238,23 +271,8 @@ ibv_context* ibv_open_device(ibv_device* device) {
     SetErrno(process.status());
     return nullptr;
   }
-  auto fd = EventFd::Create();
-  if (!fd.ok()) {
-    SetErrno(fd.status());
-    return nullptr;
-  }
-  auto* const soft = new SoftContext;
-  soft->device = &(*process)->device();
-  soft->events = std::make_unique<AsyncEvents>(*std::move(fd));
-  ibv_context& context = soft->verbs.context;
-  context.device = device;
-  context.cmd_fd = -1;
-  context.async_fd = soft->events->fd();
-  context.num_comp_vectors = kCompletionVectors;
-  context.abi_compat = __VERBS_ABI_IS_EXTENDED;
-  pthread_mutex_init(&context.mutex, nullptr);
-  FillOps(soft->verbs);
-  return &context;
+  Device& soft = (*process)->device();
+  return MakeContext(soft, MakeCommandFd(soft));
 }
 
 int ibv_close_device(ibv_context* context) {
@@ -285,13 +303,14 @@ int ibv_query_gid(ibv_context* context, uint8_t port, int index, ibv_gid* gid) {
   if (!IsSoft(context)) {
     return ND_FORWARD(ibv_query_gid, "1.1")(context, port, index, gid);
   }
-  const GidEntry* const entry =
-      GidAt(context, port, static_cast<uint32_t>(index));
-  if (entry == nullptr) {
+  const auto place = static_cast<uint32_t>(index);
+  if (!HasGidPlace(context, port, place)) {
     errno = EINVAL;
     return -1;
   }
-  std::ranges::copy(entry->gid, gid->raw);
+  const GidEntry* const entry = GidAt(context, port, place);
+  *gid = {};
+  if (entry != nullptr) std::ranges::copy(entry->gid, gid->raw);
   return 0;
 }
 
@@ -303,8 +322,9 @@ int _ibv_query_gid_ex(ibv_context* context, uint32_t port, uint32_t index,
                                                  flags, entry_bytes);
   }
   if (flags != 0) return EOPNOTSUPP;
+  if (!HasGidPlace(context, port, index)) return EINVAL;
   const GidEntry* const found = GidAt(context, port, index);
-  if (found == nullptr) return port == 1 ? ENODATA : EINVAL;
+  if (found == nullptr) return ENODATA;
   ibv_gid_entry known;
   FillEntry(*found, index, known);
   CopyOut(known, entry, entry_bytes);
@@ -330,10 +350,12 @@ ssize_t _ibv_query_gid_table(ibv_context* context, ibv_gid_entry* entries,
   return static_cast<ssize_t>(gids.size());
 }
 
-// Private to rdma-core, and used: the older enumeration of GID types.
+// Private to rdma-core, and used: the older enumeration of GID types. An empty
+// place is of the first of them, says libibverbs.
 int ibv_query_gid_type(ibv_context* context, uint8_t port, unsigned index,
                        int* type) {
-  constexpr int kRoceV2 = 1;  // enum ibv_gid_type_sysfs
+  constexpr int kRoceV1 = 0;  // enum ibv_gid_type_sysfs
+  constexpr int kRoceV2 = 1;
   if (!IsSoft(context)) {
     auto* const real = Real<decltype(ibv_query_gid_type)>("ibv_query_gid_type",
                                                           "IBVERBS_PRIVATE_34");
@@ -341,11 +363,11 @@ int ibv_query_gid_type(ibv_context* context, uint8_t port, unsigned index,
     errno = ENOSYS;
     return -1;
   }
-  if (GidAt(context, port, index) == nullptr) {
+  if (!HasGidPlace(context, port, index)) {
     errno = EINVAL;
     return -1;
   }
-  *type = kRoceV2;
+  *type = GidAt(context, port, index) != nullptr ? kRoceV2 : kRoceV1;
   return 0;
 }
 

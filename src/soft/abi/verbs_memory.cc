@@ -154,13 +154,15 @@ ibv_pd* ibv_alloc_pd(ibv_context* context) {
   auto* const pd = new SoftPd;
   pd->verbs = {.context = context, .handle = static_cast<uint32_t>(*id)};
   pd->id = *id;
+  AddImportable(*pd);
   return &pd->verbs;
 }
 
 int ibv_dealloc_pd(ibv_pd* pd) {
   if (!IsSoft(pd->context)) return ND_FORWARD(ibv_dealloc_pd, "1.1")(pd);
-  SoftPd* const soft = SoftCast<SoftPd>(pd);
-  if (soft->users != 0) return EBUSY;
+  SoftPd* soft = SoftCast<SoftPd>(pd);
+  if (soft->imported_from != nullptr) soft = soft->imported_from;
+  if (!RemoveImportable(*soft)) return EBUSY;
   DeviceOf(pd->context).FreePd();
   delete soft;
   return 0;

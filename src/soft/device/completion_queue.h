@@ -45,7 +45,7 @@ class CompletionQueue {
   bool armed() const {
     return armed_.load(std::memory_order_relaxed) != Armed::kNo;
   }
-  // Takes out the completions of a queue pair that is destroyed.
+  // Takes out the completions of a queue pair that is destroyed or reset.
   void Forget(uint32_t qpn);
   // False: more are queued than would fit.
   [[nodiscard]] bool Resize(uint32_t capacity);

@@ -243,10 +243,14 @@ void Device::DestroyQp(QueuePair* qp) {
   timers_.Set(index, std::nullopt);
   std::erase(ready_, qp);
   std::erase(starved_, qp);
-  qp->options().send_cq->Forget(ToUint(qp->number()));
-  qp->options().recv_cq->Forget(ToUint(qp->number()));
+  ForgetCompletions(*qp);
   qps_[index].reset();
   --qp_count_;
+}
+
+void Device::ForgetCompletions(const QueuePair& qp) {
+  qp.options().send_cq->Forget(ToUint(qp.number()));
+  qp.options().recv_cq->Forget(ToUint(qp.number()));
 }
 
 int Device::ModifyQp(QueuePair& qp, ibv_qp_type type, const ibv_qp_attr& attr,
@@ -282,6 +286,8 @@ int Device::ModifyQp(QueuePair& qp, ibv_qp_type type, const ibv_qp_attr& attr,
     if (!path) return EINVAL;
   }
   const int error = qp.Modify(attr, mask, path);
+  // What came before belongs to a life of the queue pair that is over.
+  if (error == 0 && to == IBV_QPS_RESET) ForgetCompletions(qp);
   if (error == 0) {
     Enqueue(qp);
     Pump(clock_.Now());

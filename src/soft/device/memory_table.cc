@@ -38,6 +38,15 @@ MemoryTable::Entry* MemoryTable::Find(uint32_t key) {
   return const_cast<Entry*>(std::as_const(*this).Find(key));
 }
 
+MemoryTable::Entry* MemoryTable::FindWindow(uint32_t any_key) {
+  const uint32_t index = IndexOf(any_key);
+  if (index >= entries_.size()) return nullptr;
+  Entry& entry = entries_[index];
+  const bool window =
+      entry.kind == Kind::kWindow1 || entry.kind == Kind::kWindow2;
+  return window ? &entry : nullptr;
+}
+
 absl::StatusOr<uint32_t> MemoryTable::TakeIndex() {
   if (used_ >= max_entries_) {
     return absl::ResourceExhaustedError(absl::StrCat(
@@ -130,8 +139,8 @@ void MemoryTable::Unbind(Entry& window) {
 }
 
 void MemoryTable::RemoveWindow(uint32_t key) {
-  Entry* const entry = Find(key);
-  if (entry == nullptr || entry->kind == Kind::kRegion) return;
+  Entry* const entry = FindWindow(key);
+  if (entry == nullptr) return;
   Unbind(*entry);
   Release(IndexOf(key));
 }
@@ -168,7 +177,7 @@ absl::Status MemoryTable::Bind(Entry& window, const Accessor& by,
 absl::Status MemoryTable::BindType1(uint32_t window_key, uint32_t new_key,
                                     const Accessor& by,
                                     const WindowBind& bind) {
-  Entry* const window = Find(window_key);
+  Entry* const window = FindWindow(window_key);
   if (window == nullptr || window->kind != Kind::kWindow1 ||
       IndexOf(new_key) != IndexOf(window_key)) {
     return NoSuchKey("type 1 window", window_key);
@@ -185,7 +194,7 @@ absl::Status MemoryTable::BindType1(uint32_t window_key, uint32_t new_key,
 absl::Status MemoryTable::BindType2(uint32_t window_key, uint32_t new_key,
                                     const Accessor& by,
                                     const WindowBind& bind) {
-  Entry* const window = Find(window_key);
+  Entry* const window = FindWindow(window_key);
   if (window == nullptr || window->kind != Kind::kWindow2 ||
       IndexOf(new_key) != IndexOf(window_key)) {
     return NoSuchKey("type 2 window", window_key);

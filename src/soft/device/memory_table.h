@@ -65,6 +65,8 @@ class MemoryTable {
   // FailedPrecondition while windows are bound to it.
   absl::Status RemoveRegion(uint32_t key);
 
+  // In what follows any key that a window has had names it: who binds one of
+  // type 2 knows only the key that it began with.
   absl::StatusOr<uint32_t> AddWindow(PdId pd, ibv_mw_type type);
   void RemoveWindow(uint32_t key);
   // The window's key becomes `new_key`, of the same index. One of type 2 then
@@ -110,6 +112,7 @@ class MemoryTable {
   }
   const Entry* Find(uint32_t key) const;
   Entry* Find(uint32_t key);
+  Entry* FindWindow(uint32_t any_key);
   absl::StatusOr<uint32_t> TakeIndex();
   void Release(uint32_t index);
   absl::Status Bind(Entry& window, const Accessor& by, const WindowBind& bind);

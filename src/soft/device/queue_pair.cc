@@ -286,6 +286,7 @@ int QueuePair::PostSend(const ibv_send_wr& wr) {
         slot.action.key = wr.invalidate_rkey;
       } else {
         const ibv_mw_bind_info& bind = wr.bind_mw.bind_info;
+        if (wr.bind_mw.mw == nullptr || bind.mr == nullptr) return EINVAL;
         slot.action.key = wr.bind_mw.mw->rkey;
         slot.action.new_key = wr.bind_mw.rkey;
         slot.action.bind = {.region_key = bind.mr->lkey,
