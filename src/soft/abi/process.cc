@@ -116,9 +116,12 @@ std::optional<PathFacts> CurrentPathFacts() {
   return facts;
 }
 
-SoftProcess::SoftProcess(const Device::Options& options,
-                         std::unique_ptr<Network> network)
-    : device_(options, std::move(network), Clock::Monotonic(), random_),
+SoftProcess::SoftProcess(Device::Options options,
+                         std::unique_ptr<Network> network,
+                         std::unique_ptr<FaultPlan> faults)
+    : faults_(std::move(faults)),
+      device_((options.faults = faults_.get(), options), std::move(network),
+              Clock::Monotonic(), random_),
       engine_(device_) {}
 
 absl::StatusOr<SoftProcess*> SoftProcess::Begin() {
@@ -136,13 +139,15 @@ absl::StatusOr<SoftProcess*> SoftProcess::Begin() {
   network->set_wants_wire(true);
   const Device::Options options{.limits = limits, .host = host};
   if (faults == FaultSpec{}) {
-    return new SoftProcess(options, std::move(network));
+    return new SoftProcess(options, std::move(network), nullptr);
   }
+  const Instant start = Clock::Monotonic().Now();
   const uint64_t seed = faults.seed.value_or(random.Next());
   ND_LOG(kInfo, "the soft device has faults, seed=", seed);
   return new SoftProcess(
-      options, std::make_unique<FaultyNetwork>(faults, std::move(network), seed,
-                                               Clock::Monotonic().Now()));
+      options,
+      std::make_unique<FaultyNetwork>(faults, std::move(network), seed, start),
+      std::make_unique<FaultPlan>(faults, seed, start));
 }
 
 SoftProcess* SoftProcess::Current() { return g_process.load(); }

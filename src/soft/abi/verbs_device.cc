@@ -20,7 +20,8 @@ constexpr uint32_t kMaxMessageLength = uint32_t{1} << 31;
 constexpr int kCompletionVectors = 1;
 constexpr uint8_t kAckDelay = 15;
 constexpr uint16_t kOnlyPkey = 0xffff;
-constexpr uint8_t kLinkUp = 5;  // IBA vol. 1, 14.2.5.6
+constexpr uint8_t kLinkDisabled = 3;  // IBA vol. 1, 14.2.5.6
+constexpr uint8_t kLinkUp = 5;
 constexpr uint8_t kWidth4x = 2;
 constexpr uint8_t kSpeedEdr = 32;
 
@@ -66,7 +67,7 @@ ibv_device_attr AttributesOf(const Device& device) {
 
 ibv_port_attr PortOf(const Device& device) {
   ibv_port_attr port{};
-  port.state = IBV_PORT_ACTIVE;
+  port.state = device.port_up() ? IBV_PORT_ACTIVE : IBV_PORT_DOWN;
   port.max_mtu = IBV_MTU_4096;
   port.active_mtu = device.active_mtu();
   port.gid_tbl_len = static_cast<int>(device.host().gids.size());
@@ -76,7 +77,7 @@ ibv_port_attr PortOf(const Device& device) {
   port.max_vl_num = 1;
   port.active_width = kWidth4x;
   port.active_speed = kSpeedEdr;
-  port.phys_state = kLinkUp;
+  port.phys_state = device.port_up() ? kLinkUp : kLinkDisabled;
   port.link_layer = IBV_LINK_LAYER_ETHERNET;
   return port;
 }
@@ -158,6 +159,7 @@ int SetErrno(const absl::Status& status) {
 int QueryPort(ibv_context* context, uint8_t port, ibv_port_attr* attr,
               size_t attr_bytes) {
   if (port != 1) return EINVAL;
+  if (DeviceOf(context).removed()) return EIO;
   CopyOut(PortOf(DeviceOf(context)), attr, attr_bytes);
   return 0;
 }
@@ -166,6 +168,7 @@ int QueryDeviceEx(ibv_context* context, const ibv_query_device_ex_input* input,
                   ibv_device_attr_ex* attr, size_t attr_bytes) {
   if (input != nullptr && input->comp_mask != 0) return EINVAL;
   if (attr_bytes < sizeof(attr->orig_attr)) return EINVAL;
+  if (DeviceOf(context).removed()) return EIO;
   ibv_device_attr_ex known{};
   known.orig_attr = AttributesOf(DeviceOf(context));
   known.device_cap_flags_ex = known.orig_attr.device_cap_flags;
@@ -238,6 +241,10 @@ ibv_context* ibv_open_device(ibv_device* device) {
     SetErrno(process.status());
     return nullptr;
   }
+  if ((*process)->device().removed()) {
+    errno = ENODEV;
+    return nullptr;
+  }
   auto fd = EventFd::Create();
   if (!fd.ok()) {
     SetErrno(fd.status());
@@ -254,11 +261,13 @@ ibv_context* ibv_open_device(ibv_device* device) {
   context.abi_compat = __VERBS_ABI_IS_EXTENDED;
   pthread_mutex_init(&context.mutex, nullptr);
   FillOps(soft->verbs);
+  soft->device->AddListener(*soft->events);
   return &context;
 }
 
 int ibv_close_device(ibv_context* context) {
   if (!IsSoft(context)) return ND_FORWARD(ibv_close_device, "1.1")(context);
+  DeviceOf(context).ForgetListener(*SoftContext::Of(context)->events);
   pthread_mutex_destroy(&context->mutex);
   delete SoftContext::Of(context);
   return 0;
@@ -268,6 +277,7 @@ int ibv_query_device(ibv_context* context, ibv_device_attr* attr) {
   if (!IsSoft(context)) {
     return ND_FORWARD(ibv_query_device, "1.1")(context, attr);
   }
+  if (DeviceOf(context).removed()) return EIO;
   *attr = AttributesOf(DeviceOf(context));
   return 0;
 }

@@ -181,6 +181,7 @@ absl::StatusOr<FaultSpec> ParseFaultSpec(absl::string_view text) {
 }
 
 bool IsPortDown(const FaultSpec& spec, Duration elapsed) {
+  if (spec.device_removal && elapsed >= *spec.device_removal) return true;
   if (!spec.port_down || elapsed < spec.port_down->after) return false;
   return !spec.port_down->lasts ||
          elapsed < spec.port_down->after + *spec.port_down->lasts;

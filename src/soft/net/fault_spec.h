@@ -52,7 +52,8 @@ struct FaultSpec {
 // InvalidArgument names the piece that is wrong.
 absl::StatusOr<FaultSpec> ParseFaultSpec(absl::string_view text);
 
-// Whether the port is down `elapsed` after the device was opened.
+// Whether nothing passes the port `elapsed` after the device was opened: it is
+// down, or the device gone.
 bool IsPortDown(const FaultSpec& spec, Duration elapsed);
 
 }  // namespace nd::soft
