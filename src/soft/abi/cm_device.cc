@@ -55,6 +55,7 @@ class CmFiles final : private UcmaHost {
     Holding lock(device_.mutex());
     device_.set_cm_events(
         [this](const CmEvent& event) { ucma_.OnEvent(event); });
+    device_.set_on_removal([this] { ucma_.OnDeviceRemoval(); });
   }
 
   Lock& mutex() { return device_.mutex(); }

@@ -10,10 +10,15 @@
 #include <mutex>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "soft/abi/hooks_off.h"
 #include "soft/abi/soft_device.h"
+#include "soft/device/personality.h"
+#include "soft/net/fault_spec.h"
+#include "soft/net/faulty_network.h"
 #include "soft/net/host_network.h"
 
 namespace nd::soft {
@@ -52,6 +57,17 @@ bool HostHasDevices() {
 bool AskedFor() {
   const char* const wish = std::getenv("ND_DEVICE");
   return wish != nullptr && std::strcmp(wish, "soft") == 0;
+}
+
+// What `parse` makes of a variable, or of nothing where it is not set.
+template <typename Parse>
+auto ReadVariable(const char* name, Parse parse)
+    -> decltype(parse(absl::string_view())) {
+  const char* const value = std::getenv(name);
+  auto parsed = parse(absl::string_view(value != nullptr ? value : ""));
+  if (parsed.ok()) return parsed;
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, ": ", parsed.status().message()));
 }
 
 }  // namespace
@@ -102,13 +118,20 @@ std::optional<PathFacts> CurrentPathFacts() {
   return facts;
 }
 
-SoftProcess::SoftProcess(const Device::Options& options,
-                         std::unique_ptr<Network> network)
-    : device_(options, std::move(network), Clock::Monotonic(), random_),
+SoftProcess::SoftProcess(Device::Options options,
+                         std::unique_ptr<Network> network,
+                         std::unique_ptr<FaultPlan> faults)
+    : faults_(std::move(faults)),
+      device_((options.faults = faults_.get(), options), std::move(network),
+              Clock::Monotonic(), random_),
       engine_(device_) {}
 
 absl::StatusOr<SoftProcess*> SoftProcess::Begin() {
   const HooksOff off;
+  ND_ASSIGN_OR_RETURN(const FaultSpec faults,
+                      ReadVariable("ND_SOFT_FAULTS", ParseFaultSpec));
+  ND_ASSIGN_OR_RETURN(const Limits limits,
+                      ReadVariable("ND_SOFT_PERSONALITY", PersonalityLimits));
   const HostAddresses host = ReadHostAddresses();
   SystemRandom random;
   ND_ASSIGN_OR_RETURN(auto network, HostNetwork::Open({}, random));
@@ -116,7 +139,17 @@ absl::StatusOr<SoftProcess*> SoftProcess::Begin() {
   for (const GidEntry& entry : host.gids) gids.push_back(entry.gid);
   network->set_local_gids(std::move(gids));
   network->set_wants_wire(true);
-  return new SoftProcess({.host = host}, std::move(network));
+  const Device::Options options{.limits = limits, .host = host};
+  if (faults == FaultSpec{}) {
+    return new SoftProcess(options, std::move(network), nullptr);
+  }
+  const Instant start = Clock::Monotonic().Now();
+  const uint64_t seed = faults.seed.value_or(random.Next());
+  ND_LOG(kInfo, "the soft device has faults, seed=", seed);
+  return new SoftProcess(
+      options,
+      std::make_unique<FaultyNetwork>(faults, std::move(network), seed, start),
+      std::make_unique<FaultPlan>(faults, seed, start));
 }
 
 SoftProcess* SoftProcess::Current() { return g_process.load(); }

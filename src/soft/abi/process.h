@@ -34,10 +34,12 @@ class SoftProcess {
   Random& random() { return random_; }
 
  private:
-  SoftProcess(const Device::Options& options, std::unique_ptr<Network> network);
+  SoftProcess(Device::Options options, std::unique_ptr<Network> network,
+              std::unique_ptr<FaultPlan> faults);
   static absl::StatusOr<SoftProcess*> Begin();
 
   SystemRandom random_;
+  const std::unique_ptr<FaultPlan> faults_;  // or none
   Device device_;
   Engine engine_;
 };

@@ -268,6 +268,13 @@ bool Ucma::Full(UcmaFile file) const {
   return files_.at(file).events.size() >= kMaxEvents;
 }
 
+void Ucma::OnDeviceRemoval() {
+  for (const auto& [number, id] : ids_) {
+    if (id->on_device() && id->fetched)
+      Push(*id, UcmaEventType::kDeviceRemoval);
+  }
+}
+
 void Ucma::Push(const UcmaId& id, UcmaEventType type, int status) {
   if (id.uid == 0) return;
   Push(id.file,

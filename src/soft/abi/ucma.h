@@ -50,6 +50,9 @@ class Ucma {
   // The manager says so.
   void OnEvent(const CmEvent& event);
 
+  // The device is gone: whoever uses it is told.
+  void OnDeviceRemoval();
+
   size_t size() const { return ids_.size(); }
 
  private:

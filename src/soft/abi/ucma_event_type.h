@@ -17,6 +17,7 @@ enum class UcmaEventType : uint32_t {
   kRejected = 8,
   kEstablished = 9,
   kDisconnected = 10,
+  kDeviceRemoval = 11,
   kTimewaitExit = 15,
 };
 

@@ -21,7 +21,8 @@ constexpr int kCompletionVectors = 1;
 constexpr uint8_t kAckDelay = 15;
 constexpr uint16_t kOnlyPkey = 0xffff;
 constexpr uint32_t kVendorId = 0xffffff;  // rxe's: nobody's
-constexpr uint8_t kLinkUp = 5;            // IBA vol. 1, 14.2.5.6
+constexpr uint8_t kLinkDisabled = 3;      // IBA vol. 1, 14.2.5.6
+constexpr uint8_t kLinkUp = 5;
 constexpr uint8_t kWidth4x = 2;
 constexpr uint8_t kSpeedEdr = 32;
 
@@ -73,7 +74,7 @@ uint32_t GidPlaces(const Device& device) {
 
 ibv_port_attr PortOf(const Device& device) {
   ibv_port_attr port{};
-  port.state = IBV_PORT_ACTIVE;
+  port.state = device.port_up() ? IBV_PORT_ACTIVE : IBV_PORT_DOWN;
   port.max_mtu = IBV_MTU_4096;
   port.active_mtu = device.active_mtu();
   port.gid_tbl_len = static_cast<int>(GidPlaces(device));
@@ -83,7 +84,7 @@ ibv_port_attr PortOf(const Device& device) {
   port.max_vl_num = 1;
   port.active_width = kWidth4x;
   port.active_speed = kSpeedEdr;
-  port.phys_state = kLinkUp;
+  port.phys_state = device.port_up() ? kLinkUp : kLinkDisabled;
   port.link_layer = IBV_LINK_LAYER_ETHERNET;
   return port;
 }
@@ -185,12 +186,14 @@ ibv_context* MakeContext(Device& device, Fd command) {
   context.abi_compat = __VERBS_ABI_IS_EXTENDED;
   pthread_mutex_init(&context.mutex, nullptr);
   FillOps(soft->verbs);
+  device.AddListener(*soft->events);
   return &context;
 }
 
 int QueryPort(ibv_context* context, uint8_t port, ibv_port_attr* attr,
               size_t attr_bytes) {
   if (port != 1) return EINVAL;
+  if (DeviceOf(context).removed()) return EIO;
   CopyOut(PortOf(DeviceOf(context)), attr, attr_bytes);
   return 0;
 }
@@ -199,6 +202,7 @@ int QueryDeviceEx(ibv_context* context, const ibv_query_device_ex_input* input,
                   ibv_device_attr_ex* attr, size_t attr_bytes) {
   if (input != nullptr && input->comp_mask != 0) return EINVAL;
   if (attr_bytes < sizeof(attr->orig_attr)) return EINVAL;
+  if (DeviceOf(context).removed()) return EIO;
   ibv_device_attr_ex known{};
   known.orig_attr = AttributesOf(DeviceOf(context));
   known.device_cap_flags_ex = known.orig_attr.device_cap_flags;
@@ -272,11 +276,16 @@ ibv_context* ibv_open_device(ibv_device* device) {
     return nullptr;
   }
   Device& soft = (*process)->device();
+  if (soft.removed()) {
+    errno = ENODEV;
+    return nullptr;
+  }
   return MakeContext(soft, MakeCommandFd(soft));
 }
 
 int ibv_close_device(ibv_context* context) {
   if (!IsSoft(context)) return ND_FORWARD(ibv_close_device, "1.1")(context);
+  DeviceOf(context).ForgetListener(*SoftContext::Of(context)->events);
   pthread_mutex_destroy(&context->mutex);
   delete SoftContext::Of(context);
   return 0;
@@ -286,6 +295,7 @@ int ibv_query_device(ibv_context* context, ibv_device_attr* attr) {
   if (!IsSoft(context)) {
     return ND_FORWARD(ibv_query_device, "1.1")(context, attr);
   }
+  if (DeviceOf(context).removed()) return EIO;
   *attr = AttributesOf(DeviceOf(context));
   return 0;
 }

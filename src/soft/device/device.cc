@@ -50,6 +50,8 @@ absl::Status TooMany(absl::string_view what, uint32_t limit) {
       absl::StrCat("the device has at most ", limit, " ", what));
 }
 
+absl::Status Gone() { return absl::UnavailableError("the device was removed"); }
+
 }  // namespace
 
 Device::Device(const Options& options, std::unique_ptr<Network> network,
@@ -70,6 +72,7 @@ Device::Device(const Options& options, std::unique_ptr<Network> network,
            .comm_ids = {.first = network_->slot() << kCommIdIndexBits,
                         .bits = kCommIdIndexBits}},
           random),
+      faults_(options.faults),
       memory_(options.limits.max_regions),
       qps_(size_t{1} << kQpnIndexBits),
       last_qp_index_(static_cast<uint32_t>(random.Below(kIndexMask))),
@@ -98,6 +101,7 @@ std::optional<Path> Device::PathOf(const ibv_ah_attr& attr) const {
 // ---- Objects.
 
 absl::StatusOr<PdId> Device::AllocatePd() {
+  if (removed()) return Gone();
   Holding lock(mutex_);
   if (pds_ >= limits_.max_pds) {
     return TooMany("protection domains", limits_.max_pds);
@@ -113,6 +117,7 @@ void Device::FreePd() {
 
 absl::StatusOr<uint32_t> Device::RegisterMemory(
     const MemoryTable::RegionOptions& options) {
+  if (removed()) return Gone();
   Holding lock(mutex_);
   return memory_.AddRegion(options);
 }
@@ -140,6 +145,7 @@ void Device::FreeWindow(uint32_t key) {
 
 absl::StatusOr<std::unique_ptr<CompletionQueue>> Device::CreateCq(
     uint32_t capacity, CompletionChannel* channel, void* owner) {
+  if (removed()) return Gone();
   if (capacity == 0 || capacity > limits_.max_cqes) {
     return absl::InvalidArgumentError(
         absl::StrCat("a completion queue of ", capacity, " entries, not 1 to ",
@@ -160,6 +166,7 @@ void Device::DestroyCq(std::unique_ptr<CompletionQueue>) {
 
 absl::StatusOr<std::unique_ptr<SharedReceiveQueue>> Device::CreateSrq(
     const SharedReceiveQueue::Options& options) {
+  if (removed()) return Gone();
   if (!limits_.srqs) return absl::UnimplementedError("no SRQs");
   if (options.capacity == 0 || options.capacity > limits_.max_wrs ||
       options.max_sges > limits_.max_sges) {
@@ -180,6 +187,10 @@ void Device::DestroySrq(std::unique_ptr<SharedReceiveQueue>) {
 
 int Device::PostSrqReceive(SharedReceiveQueue& srq, ibv_recv_wr* wr,
                            ibv_recv_wr** bad) {
+  if (removed()) {
+    *bad = wr;
+    return EIO;
+  }
   Holding lock(mutex_);
   for (; wr != nullptr; wr = wr->next) {
     const std::span sges(wr->sg_list, static_cast<size_t>(wr->num_sge));
@@ -216,6 +227,8 @@ QueuePair* Device::Find(Qpn qpn) {
 
 // Numbers are given out in turn: one that was in use is not met again soon.
 absl::StatusOr<QueuePair*> Device::CreateQp(QueuePair::Options options) {
+  if (removed()) return Gone();
+  options.faults = faults_;
   Holding lock(mutex_);
   if (qp_count_ >= limits_.max_qps) {
     return TooMany("queue pairs", limits_.max_qps);
@@ -255,6 +268,7 @@ void Device::ForgetCompletions(const QueuePair& qp) {
 
 int Device::ModifyQp(QueuePair& qp, ibv_qp_type type, const ibv_qp_attr& attr,
                      int mask) {
+  if (removed()) return EIO;
   Holding lock(mutex_);
   const ibv_qp_state from = qp.state();
   if ((mask & IBV_QP_CUR_STATE) != 0 && NumberOf(attr.cur_qp_state) != from) {
@@ -301,6 +315,10 @@ void Device::QueryQp(QueuePair& qp, ibv_qp_attr& attr) {
 }
 
 int Device::PostSend(QueuePair& qp, ibv_send_wr* wr, ibv_send_wr** bad) {
+  if (removed()) {
+    *bad = wr;
+    return EIO;
+  }
   Holding lock(mutex_);
   int error = 0;
   for (; wr != nullptr; wr = wr->next) {
@@ -320,6 +338,10 @@ size_t Device::SendRoom(QueuePair& qp) {
 }
 
 int Device::PostReceive(QueuePair& qp, ibv_recv_wr* wr, ibv_recv_wr** bad) {
+  if (removed()) {
+    *bad = wr;
+    return EIO;
+  }
   Holding lock(mutex_);
   for (; wr != nullptr; wr = wr->next) {
     if (const int error = qp.PostReceive(*wr)) {
@@ -333,6 +355,7 @@ int Device::PostReceive(QueuePair& qp, ibv_recv_wr* wr, ibv_recv_wr** bad) {
 int Device::PostBind(QueuePair& qp, uint64_t wr_id, unsigned flags,
                      uint32_t window_key, uint32_t new_key,
                      const WindowBind& bind) {
+  if (removed()) return EIO;
   Holding lock(mutex_);
   const int error = qp.PostBind(wr_id, flags, window_key, new_key, bind);
   Enqueue(qp);
@@ -394,6 +417,7 @@ bool Device::Progress() {
   const Instant now = clock_.Now();
   bool any = network_->Receive(now, *this) > 0;
   any |= RunTimers(now);
+  if (faults_ != nullptr) any |= RunFaults(now);
   if (const auto due = cm_.NextDeadline(); due && *due <= now) {
     CmOutput output;
     cm_.Expire(now, output);
@@ -411,7 +435,8 @@ bool Device::Progress() {
 
 std::optional<Instant> Device::NextDeadline() {
   std::optional<Instant> next = network_->NextDeadline();
-  for (const auto& other : {timers_.Next(), cm_.NextDeadline()}) {
+  const auto fault = faults_ != nullptr ? faults_->Next() : std::nullopt;
+  for (const auto& other : {timers_.Next(), cm_.NextDeadline(), fault}) {
     if (other && (!next || *other < *next)) next = other;
   }
   return next;
@@ -466,6 +491,61 @@ bool Device::RunTimers(Instant now) {
   return any;
 }
 
+// ---- Faults.
+
+void Device::AddListener(AsyncEvents& events) {
+  Holding lock(mutex_);
+  listeners_.push_back(&events);
+}
+
+void Device::ForgetListener(AsyncEvents& events) {
+  Holding lock(mutex_);
+  std::erase(listeners_, &events);
+}
+
+bool Device::RunFaults(Instant now) {
+  bool any = false;
+  while (const auto event = faults_->TakeDue(now)) {
+    any = true;
+    if (removed()) continue;
+    if (*event == IBV_EVENT_PORT_ERR) port_up_ = false;
+    if (*event == IBV_EVENT_PORT_ACTIVE) port_up_ = true;
+    if (*event == IBV_EVENT_DEVICE_FATAL) Remove();
+    for (AsyncEvents* const events : listeners_) events->Push({.type = *event});
+  }
+  return any;
+}
+
+// What is queued ends as flushed: nobody waits for ever.
+void Device::Remove() {
+  removed_ = true;
+  port_up_ = false;
+  ibv_qp_attr attr{};
+  attr.qp_state = IBV_QPS_ERR;
+  for (const auto& qp : qps_) {
+    if (qp == nullptr || qp->state() == IBV_QPS_RESET) continue;
+    qp->Modify(attr, IBV_QP_STATE, std::nullopt);
+  }
+  if (on_removal_) on_removal_();
+}
+
+void Device::RejectSome(Instant now, CmOutput& output) {
+  std::vector<CmHandle> rejected;
+  std::erase_if(output.events, [&](const CmEvent& event) {
+    if (event.type != CmEventType::kConnectRequest ||
+        !faults_->RejectConnection()) {
+      return false;
+    }
+    rejected.push_back(event.handle);
+    return true;
+  });
+  for (const CmHandle request : rejected) {
+    cm_.RequestFetched(request);
+    cm_.Reject(request, {}, now, output).IgnoreError();
+    cm_.Destroy(request, now, output).IgnoreError();
+  }
+}
+
 // Called from within network_->Receive, under the lock.
 void Device::OnArrival(const Arrival& arrival) {
   if (arrival.packet.bth.destination == kGsiQpn) return OnMad(arrival);
@@ -490,11 +570,13 @@ void Device::OnMad(const Arrival& arrival) {
   }
   auto mad = ParseCmMad(arrival.packet.payload);
   if (!mad) return;
+  const Instant now = clock_.Now();
   CmOutput output;
   cm_.HandleMad({.source = arrival.path.source,
                  .destination = arrival.path.destination,
                  .mad = *std::move(mad)},
-                clock_.Now(), output);
+                now, output);
+  if (faults_ != nullptr) RejectSome(now, output);
   Deliver(std::move(output));
 }
 

@@ -23,7 +23,9 @@
 #include "soft/cm/deadline_queue.h"
 #include "soft/cm/manager.h"
 #include "soft/cm/port_table.h"
+#include "soft/device/async_event.h"
 #include "soft/device/completion_queue.h"
+#include "soft/device/fault_plan.h"
 #include "soft/device/gid_table.h"
 #include "soft/device/limits.h"
 #include "soft/device/memory_table.h"
@@ -41,8 +43,9 @@ class Device final : private ArrivalSink {
   struct Options {
     Limits limits{};
     HostAddresses host{};
+    FaultPlan* faults = nullptr;  // or none
   };
-  // The clock and the source of chance outlive it.
+  // The clock, the source of chance and the faults outlive it.
   Device(const Options& options, std::unique_ptr<Network> network,
          const Clock& clock, Random& random);
   Device(const Device&) = delete;
@@ -108,6 +111,18 @@ class Device final : private ArrivalSink {
   void Deliver(CmOutput output) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Network& network() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return *network_; }
 
+  // Tells of events of the port and of the device until it is forgotten.
+  void AddListener(AsyncEvents& events);
+  void ForgetListener(AsyncEvents& events);
+  bool port_up() const { return port_up_.load(); }
+  // It is gone; what verbs ask of it fails, but for giving things back.
+  bool removed() const { return removed_.load(); }
+  // Called with the lock held when it goes.
+  void set_on_removal(std::function<void()> call)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    on_removal_ = std::move(call);
+  }
+
   // The application is about to wait for an event of this queue.
   void Arm(CompletionQueue& cq, bool solicited_only);
 
@@ -150,6 +165,11 @@ class Device final : private ArrivalSink {
   void Pump(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetTimer(QueuePair& qp) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool RunTimers(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool RunFaults(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Remove() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Answers new requests for connections that are to be rejected.
+  void RejectSome(Instant now, CmOutput& output)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::optional<Instant> NextDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The engine's thread sleeps, and there is something to do for it or will be
   // before it wakes.
@@ -164,11 +184,16 @@ class Device final : private ArrivalSink {
   Random& random_;
   std::atomic<bool> polled_{false};
   std::atomic<bool> napping_{false};
+  std::atomic<bool> port_up_{true};
+  std::atomic<bool> removed_{false};
 
   Lock mutex_;
   std::unique_ptr<Network> network_ ABSL_GUARDED_BY(mutex_);
   CmManager cm_ ABSL_GUARDED_BY(mutex_);
   std::function<void(const CmEvent&)> take_cm_event_ ABSL_GUARDED_BY(mutex_);
+  FaultPlan* const faults_ ABSL_PT_GUARDED_BY(mutex_);
+  std::vector<AsyncEvents*> listeners_ ABSL_GUARDED_BY(mutex_);
+  std::function<void()> on_removal_ ABSL_GUARDED_BY(mutex_);
   MemoryTable memory_ ABSL_GUARDED_BY(mutex_);
   uint32_t last_pd_ ABSL_GUARDED_BY(mutex_) = 0;
   uint32_t pds_ ABSL_GUARDED_BY(mutex_) = 0;

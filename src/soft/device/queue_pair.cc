@@ -372,11 +372,18 @@ void QueuePair::OnArrival(const Arrival& arrival, Instant now) {
   arrival_ = &arrival;
   qp_.OnPacket(arrival.packet, now);
   arrival_ = nullptr;
+  SettleFault();
+}
+
+void QueuePair::OnTimer(Instant now) {
+  qp_.OnTimer(now);
+  SettleFault();
 }
 
 bool QueuePair::Transmit(Instant now, Network& network) {
   NetOutbox outbox(*this, network);
   qp_.Transmit(now, outbox);
+  SettleFault();
   return !outbox.blocked();
 }
 
@@ -389,6 +396,11 @@ bool QueuePair::Invalidate(Rkey rkey) {
 }
 
 std::optional<ReceiveWork> QueuePair::Take() {
+  const bool for_message = arrival_ != nullptr && qp_.state() != QpState::kErr;
+  if (options_.faults != nullptr && for_message &&
+      options_.faults->RefuseReceive()) {
+    return std::nullopt;
+  }
   const auto posted =
       options_.srq != nullptr ? options_.srq->Take() : receives_.Take();
   if (!posted) return std::nullopt;
@@ -431,7 +443,7 @@ bool QueuePair::SplitForGrh() {
 void QueuePair::SendCompleted(const WorkCompletion& completion) {
   CqEntry entry;
   entry.wc.wr_id = completion.wr_id;
-  entry.wc.status = completion.status;
+  entry.wc.status = WithFaults(completion.status);
   entry.wc.opcode = completion.opcode;
   entry.wc.byte_len = completion.byte_len;
   entry.wc.qp_num = ToUint(options_.number);
@@ -462,6 +474,25 @@ void QueuePair::ReceiveCompleted(const WorkCompletion& completion) {
     Scatter(MakeGrh(arrival_->path, arrival_->packet), grh_segments_, 0);
   }
   Push(*options_.recv_cq, entry);
+}
+
+// Works behind the one that fails end as flushed, as after any other error
+// (10.8.5.1).
+ibv_wc_status QueuePair::WithFaults(ibv_wc_status status) {
+  if (options_.faults == nullptr || status != IBV_WC_SUCCESS ||
+      options_.transport != Transport::kRc) {
+    return status;
+  }
+  if (failing_) return IBV_WC_WR_FLUSH_ERR;
+  const auto fault = options_.faults->FailCompletion();
+  failing_ = fault.has_value();
+  return fault.value_or(status);
+}
+
+void QueuePair::SettleFault() {
+  if (!failing_) return;
+  (void)qp_.Modify(QpState::kErr, qp_.attributes());
+  failing_ = false;
 }
 
 void QueuePair::Push(CompletionQueue& cq, const CqEntry& entry) {

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "soft/device/async_event.h"
 #include "soft/device/completion_queue.h"
+#include "soft/device/fault_plan.h"
 #include "soft/device/memory_table.h"
 #include "soft/device/receive_store.h"
 #include "soft/net/network.h"
@@ -59,6 +60,7 @@ class QueuePair final : private RemoteMemory,
     ibv_qp_cap cap{};
     bool signal_all = false;
     AsyncSource events{};
+    FaultPlan* faults = nullptr;  // or none
   };
   // What the options and `memory` name outlives it.
   QueuePair(const Options& options, MemoryTable& memory);
@@ -78,7 +80,7 @@ class QueuePair final : private RemoteMemory,
                uint32_t new_key, const WindowBind& bind);
 
   void OnArrival(const Arrival& arrival, Instant now);
-  void OnTimer(Instant now) { qp_.OnTimer(now); }
+  void OnTimer(Instant now);
   std::optional<Instant> NextDeadline() const { return qp_.NextDeadline(); }
   // False: there was no room for all of it.
   [[nodiscard]] bool Transmit(Instant now, Network& network);
@@ -127,6 +129,9 @@ class QueuePair final : private RemoteMemory,
   int PostWork(const SendWork& work);
   [[nodiscard]] bool SplitForGrh();
   void Push(CompletionQueue& cq, const CqEntry& entry);
+  // What the faults make of a send's outcome, and of the queue pair after it.
+  ibv_wc_status WithFaults(ibv_wc_status status);
+  void SettleFault();
 
   const Options options_;
   MemoryTable& memory_;
@@ -143,6 +148,7 @@ class QueuePair final : private RemoteMemory,
   Path path_{};                       // RC and UC: to the peer
   const Arrival* arrival_ = nullptr;  // in OnArrival
   bool heard_ = false;
+  bool failing_ = false;  // a send was made to fail: on the way to ERR
 
   Qp qp_;
 };

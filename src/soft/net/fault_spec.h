@@ -1,0 +1,61 @@
+// What is to go wrong with the device: ND_SOFT_FAULTS, read. The grammar is in
+// docs/soft-faults.md.
+#ifndef ND_SOFT_NET_FAULT_SPEC_H_
+#define ND_SOFT_NET_FAULT_SPEC_H_
+
+#include <infiniband/verbs.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "base/clock.h"
+
+namespace nd::soft {
+
+// Numbers without a unit are probabilities, of a packet unless it says
+// otherwise; times count from when the device was opened.
+struct FaultSpec {
+  struct Delay {
+    double probability = 0;
+    Duration by{};
+    bool operator==(const Delay&) const = default;
+  };
+  struct FailedCompletion {
+    double probability = 0;  // of a signaled send
+    ibv_wc_status status = IBV_WC_SUCCESS;
+    bool operator==(const FailedCompletion&) const = default;
+  };
+  struct PortDown {
+    Duration after{};
+    std::optional<Duration> lasts{};  // none: it stays down
+    bool operator==(const PortDown&) const = default;
+  };
+
+  std::optional<uint64_t> seed{};
+  double drop = 0;
+  double duplicate = 0;
+  double reorder = 0;
+  double corrupt = 0;
+  Delay delay{};
+  double rnr = 0;  // of a message that needs a receive
+  FailedCompletion cqe{};
+  double cm_reject = 0;  // of a request for a connection
+  std::optional<PortDown> port_down{};
+  std::optional<Duration> gid_change{};
+  std::optional<Duration> device_removal{};
+
+  bool operator==(const FaultSpec&) const = default;
+};
+
+// InvalidArgument names the piece that is wrong.
+absl::StatusOr<FaultSpec> ParseFaultSpec(absl::string_view text);
+
+// Whether nothing passes the port `elapsed` after the device was opened: it is
+// down, or the device gone.
+bool IsPortDown(const FaultSpec& spec, Duration elapsed);
+
+}  // namespace nd::soft
+
+#endif  // ND_SOFT_NET_FAULT_SPEC_H_

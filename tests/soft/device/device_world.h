@@ -1,0 +1,261 @@
+// Two devices joined by a network in memory, with faults, and a clock that
+// tests move.
+#ifndef ND_TESTS_SOFT_DEVICE_DEVICE_WORLD_H_
+#define ND_TESTS_SOFT_DEVICE_DEVICE_WORLD_H_
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/fake_clock.h"
+#include "base/lock.h"
+#include "base/random.h"
+#include "soft/device/device.h"
+#include "soft/device/fault_plan.h"
+#include "soft/net/fault_spec.h"
+#include "soft/net/faulty_network.h"
+
+namespace nd::soft {
+
+// One end of a wire that loses nothing. The other end, where there is one
+// still, has what was sent when it receives next.
+class WireEnd final : public Network {
+ public:
+  explicit WireEnd(uint32_t slot) : slot_(slot) {}
+
+  void Join(WireEnd& other) { other_ = &other; }
+
+  uint32_t slot() const override { return slot_; }
+  size_t Room(const Path&, Qpn) override { return 64; }
+  void Send(const Path& path, const Outgoing& outgoing) override {
+    Carried carried{.path = path, .packet = outgoing.packet, .payload = {}};
+    carried.payload.resize(outgoing.payload.length);
+    Gather(outgoing.payload, carried.payload);
+    other_->packets_.push_back(std::move(carried));
+  }
+  void Flush() override {}
+  size_t Receive(Instant, ArrivalSink& sink) override {
+    const auto packets = std::exchange(packets_, {});
+    for (const Carried& carried : packets) {
+      Packet packet = carried.packet;
+      packet.payload = carried.payload;
+      sink.OnArrival({.path = carried.path, .packet = packet});
+    }
+    return packets.size();
+  }
+  std::optional<Instant> NextDeadline() const override { return {}; }
+  bool Rest() override { return packets_.empty(); }
+  int fd() const override { return -1; }
+  void Wake() override {}
+  absl::Status ClaimService(uint64_t) override { return absl::OkStatus(); }
+  void ReleaseService(uint64_t) override {}
+
+ private:
+  struct Carried {
+    Path path;
+    Packet packet;
+    std::vector<std::byte> payload;
+  };
+
+  const uint32_t slot_;
+  WireEnd* other_ = nullptr;
+  std::deque<Carried> packets_;
+};
+
+inline Gid WorldGid(uint8_t last) {
+  return {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last};
+}
+
+// A device with an RC queue pair and memory that its peer may use.
+class WorldDevice {
+ public:
+  static constexpr size_t kBytes = 64 << 10;
+  static constexpr uint8_t kRetries = 7;
+
+  WorldDevice(uint8_t number, const FaultSpec& faults, const Clock& clock)
+      : gid(WorldGid(number)),
+        memory(kBytes),
+        random_(number),
+        plan_(faults, number, clock.Now()) {
+    auto wire_end = std::make_unique<WireEnd>(number);
+    wire = wire_end.get();
+    auto network = std::make_unique<FaultyNetwork>(faults, std::move(wire_end),
+                                                   number, clock.Now());
+    device = std::make_unique<Device>(
+        Device::Options{.host = {.gids = {{.gid = gid, .interface = "eth0"}},
+                                 .guid = number},
+                        .faults = &plan_},
+        std::move(network), clock, random_);
+    device->AddListener(events);
+    const PdId pd = *device->AllocatePd();
+    key = *device->RegisterMemory(
+        {.pd = pd,
+         .address = memory.data(),
+         .length = kBytes,
+         .iova = address(0),
+         .access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
+                   IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC});
+    cq = *device->CreateCq(1024, nullptr, nullptr);
+    qp = *device->CreateQp({.pd = pd,
+                            .send_cq = cq.get(),
+                            .recv_cq = cq.get(),
+                            .cap = {.max_send_wr = 64,
+                                    .max_recv_wr = 64,
+                                    .max_send_sge = 1,
+                                    .max_recv_sge = 1,
+                                    .max_inline_data = 0},
+                            .events = {&events, nullptr}});
+  }
+
+  uint64_t address(size_t offset) const {
+    return reinterpret_cast<uintptr_t>(memory.data()) + offset;
+  }
+
+  // To RTS, with the peer's queue pair at the other end.
+  void Connect(const WorldDevice& peer, uint8_t rnr_retry = kRetries) {
+    ibv_qp_attr attr{};
+    attr.qp_state = IBV_QPS_INIT;
+    attr.port_num = 1;
+    attr.qp_access_flags = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
+                           IBV_ACCESS_REMOTE_ATOMIC;
+    Modify(attr, IBV_QP_STATE | IBV_QP_PORT | IBV_QP_PKEY_INDEX |
+                     IBV_QP_ACCESS_FLAGS);
+    attr.qp_state = IBV_QPS_RTR;
+    attr.path_mtu = IBV_MTU_1024;
+    attr.dest_qp_num = ToUint(peer.qp->number());
+    attr.max_dest_rd_atomic = 4;
+    attr.min_rnr_timer = 1;
+    attr.ah_attr.is_global = 1;
+    attr.ah_attr.port_num = 1;
+    std::ranges::copy(peer.gid, attr.ah_attr.grh.dgid.raw);
+    Modify(attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
+                     IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC |
+                     IBV_QP_MIN_RNR_TIMER);
+    attr.qp_state = IBV_QPS_RTS;
+    attr.timeout = 8;  // about 1 ms
+    attr.retry_cnt = kRetries;
+    attr.rnr_retry = rnr_retry;
+    attr.max_rd_atomic = 4;
+    Modify(attr, IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT |
+                     IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
+                     IBV_QP_MAX_QP_RD_ATOMIC);
+  }
+
+  struct Request {
+    ibv_wr_opcode opcode = IBV_WR_SEND;
+    size_t offset = 0;
+    uint32_t length = 0;
+    uint64_t remote = 0;
+    uint32_t rkey = 0;
+    uint64_t add = 0;
+  };
+  int Post(uint64_t id, const Request& request) {
+    ibv_sge sge{address(request.offset), request.length, key};
+    ibv_send_wr wr{};
+    wr.wr_id = id;
+    wr.sg_list = &sge;
+    wr.num_sge = 1;
+    wr.opcode = request.opcode;
+    wr.send_flags = IBV_SEND_SIGNALED;
+    if (request.opcode == IBV_WR_ATOMIC_FETCH_AND_ADD) {
+      wr.wr.atomic = {request.remote, request.add, 0, request.rkey};
+    } else {
+      wr.wr.rdma = {request.remote, request.rkey};
+    }
+    ibv_send_wr* bad = nullptr;
+    return device->PostSend(*qp, &wr, &bad);
+  }
+  int PostReceive(uint64_t id, size_t offset, uint32_t length) {
+    ibv_sge sge{address(offset), length, key};
+    ibv_recv_wr wr{};
+    wr.wr_id = id;
+    wr.sg_list = &sge;
+    wr.num_sge = 1;
+    ibv_recv_wr* bad = nullptr;
+    return device->PostReceive(*qp, &wr, &bad);
+  }
+
+  // What has completed so far.
+  std::vector<ibv_wc> Completions() {
+    std::vector<ibv_wc> all(1024);
+    all.resize(static_cast<size_t>(cq->Poll(all)));
+    return all;
+  }
+  std::vector<ibv_wc_status> Statuses() {
+    std::vector<ibv_wc_status> statuses;
+    for (const ibv_wc& wc : Completions()) statuses.push_back(wc.status);
+    return statuses;
+  }
+  std::vector<ibv_event_type> Events() {
+    std::vector<ibv_event_type> types;
+    events.Withdraw([&types](const AsyncEvent& event) {
+      types.push_back(event.type);
+      return true;
+    });
+    return types;
+  }
+  bool Progress() {
+    Holding lock(device->mutex());
+    return device->Progress();
+  }
+
+  const Gid gid;
+  std::vector<std::byte> memory;
+  AsyncEvents events{*EventFd::Create()};
+  WireEnd* wire = nullptr;
+  std::unique_ptr<Device> device;
+  uint32_t key = 0;
+  std::unique_ptr<CompletionQueue> cq;
+  QueuePair* qp = nullptr;
+
+ private:
+  void Modify(const ibv_qp_attr& attr, int mask) {
+    EXPECT_EQ(device->ModifyQp(*qp, IBV_QPT_RC, attr, mask), 0);
+  }
+
+  SeededRandom random_;
+  FaultPlan plan_;
+};
+
+class DeviceWorld {
+ public:
+  // Faults of either; a spec as users write it.
+  explicit DeviceWorld(const char* client_faults = "",
+                       const char* server_faults = "")
+      : client(1, *ParseFaultSpec(client_faults), clock),
+        server(2, *ParseFaultSpec(server_faults), clock) {
+    client.wire->Join(*server.wire);
+    server.wire->Join(*client.wire);
+  }
+
+  void Connect(uint8_t rnr_retry = WorldDevice::kRetries) {
+    client.Connect(server, rnr_retry);
+    server.Connect(client, rnr_retry);
+  }
+
+  // Lets time pass.
+  void Run(Duration duration) {
+    constexpr Duration kStep = std::chrono::microseconds(100);
+    for (Duration passed{}; passed <= duration; passed += kStep) {
+      while (client.Progress() | server.Progress()) continue;
+      clock.Advance(kStep);
+    }
+  }
+
+  FakeClock clock;
+  WorldDevice client;
+  WorldDevice server;
+};
+
+}  // namespace nd::soft
+
+#endif  // ND_TESTS_SOFT_DEVICE_DEVICE_WORLD_H_

@@ -1,0 +1,223 @@
+// What faults do to the queue pairs, the port and the connections of a device.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+
+#include "soft/device/device_world.h"
+
+namespace nd::soft {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::AllOf;
+using testing::Each;
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+// Fills the first half of the client's memory.
+void Fill(WorldDevice& device) {
+  for (size_t i = 0; i < WorldDevice::kBytes / 2; ++i) {
+    device.memory[i] = static_cast<std::byte>(i * 7 + i / 256);
+  }
+}
+
+// The same writes, sends, reads and atomics whatever the faults: their outcome
+// must not differ.
+void ExpectAllIsDone(DeviceWorld& world) {
+  constexpr uint32_t kLength = 5000;
+  world.Connect();
+  Fill(world.client);
+  uint64_t counter = 40;
+  std::memcpy(&world.server.memory[32768], &counter, sizeof(counter));
+  ASSERT_EQ(world.server.PostReceive(1, 8192, kLength), 0);
+  ASSERT_EQ(world.client.Post(2, {.opcode = IBV_WR_RDMA_WRITE,
+                                  .length = kLength,
+                                  .remote = world.server.address(0),
+                                  .rkey = world.server.key}),
+            0);
+  ASSERT_EQ(world.client.Post(3, {.offset = 8192, .length = kLength}), 0);
+  ASSERT_EQ(world.client.Post(4, {.opcode = IBV_WR_ATOMIC_FETCH_AND_ADD,
+                                  .offset = 60000,
+                                  .length = 8,
+                                  .remote = world.server.address(32768),
+                                  .rkey = world.server.key,
+                                  .add = 2}),
+            0);
+  ASSERT_EQ(world.client.Post(5, {.opcode = IBV_WR_RDMA_READ,
+                                  .offset = 40000,
+                                  .length = kLength,
+                                  .remote = world.server.address(0),
+                                  .rkey = world.server.key}),
+            0);
+  world.Run(milliseconds(200));
+  const auto first = world.client.memory.begin();
+  EXPECT_THAT(world.client.Statuses(), AllOf(SizeIs(4), Each(IBV_WC_SUCCESS)));
+  EXPECT_THAT(world.server.Statuses(), ElementsAre(IBV_WC_SUCCESS));
+  EXPECT_TRUE(std::equal(first, first + kLength, world.server.memory.begin()));
+  EXPECT_TRUE(std::equal(first + 8192, first + 8192 + kLength,
+                         world.server.memory.begin() + 8192));
+  EXPECT_TRUE(std::equal(first, first + kLength, first + 40000));
+  std::memcpy(&counter, &world.client.memory[60000], sizeof(counter));
+  EXPECT_EQ(counter, 40u);
+  std::memcpy(&counter, &world.server.memory[32768], sizeof(counter));
+  EXPECT_EQ(counter, 42u);
+}
+
+class Survives : public testing::TestWithParam<const char*> {};
+
+TEST_P(Survives, EverythingIsDoneOnce) {
+  DeviceWorld world(GetParam(), GetParam());
+  ExpectAllIsDone(world);
+}
+
+INSTANTIATE_TEST_SUITE_P(Faults, Survives,
+                         testing::Values("", "drop=0.1", "corrupt=0.1",
+                                         "duplicate=0.5", "reorder=0.3",
+                                         "delay=300us@0.2", "rnr=0.5",
+                                         "port-down=after:0s,for:3ms",
+                                         "drop=0.05;reorder=0.1;duplicate=0.1;"
+                                         "delay=1ms@0.05;rnr=0.2"));
+
+TEST(FaultyDevice, NothingArrivesRetriesAreExceeded) {
+  DeviceWorld world("", "drop=1");
+  world.Connect();
+  ASSERT_EQ(world.client.Post(1, {.length = 8}), 0);
+  ASSERT_EQ(world.client.Post(2, {.length = 8}), 0);
+  world.Run(milliseconds(200));
+  EXPECT_THAT(world.client.Statuses(),
+              ElementsAre(IBV_WC_RETRY_EXC_ERR, IBV_WC_WR_FLUSH_ERR));
+}
+
+TEST(FaultyDevice, ReceiveIsThereButIsNotFound) {
+  DeviceWorld world("", "rnr=1");
+  world.Connect(/*rnr_retry=*/2);
+  ASSERT_EQ(world.server.PostReceive(1, 0, 8), 0);
+  ASSERT_EQ(world.client.Post(2, {.length = 8}), 0);
+  world.Run(milliseconds(50));
+  EXPECT_THAT(world.client.Statuses(), ElementsAre(IBV_WC_RNR_RETRY_EXC_ERR));
+  EXPECT_THAT(world.server.Statuses(), IsEmpty());
+}
+
+TEST(FaultyDevice, ReceivesThatAreNotFoundAreFlushed) {
+  DeviceWorld world("", "rnr=1");
+  world.Connect();
+  ASSERT_EQ(world.server.PostReceive(1, 0, 8), 0);
+  ibv_qp_attr attr{};
+  attr.qp_state = IBV_QPS_ERR;
+  ASSERT_EQ(world.server.device->ModifyQp(*world.server.qp, IBV_QPT_RC, attr,
+                                          IBV_QP_STATE),
+            0);
+  EXPECT_THAT(world.server.Statuses(), ElementsAre(IBV_WC_WR_FLUSH_ERR));
+}
+
+TEST(FaultyDevice, CompletionErrorEndsInErrAndFlushesTheRest) {
+  DeviceWorld world("cqe=REM_OP_ERR@1");
+  world.Connect();
+  for (uint64_t id = 1; id <= 3; ++id) {
+    ASSERT_EQ(world.client.Post(id, {.opcode = IBV_WR_RDMA_WRITE,
+                                     .length = 8,
+                                     .remote = world.server.address(0),
+                                     .rkey = world.server.key}),
+              0);
+  }
+  ASSERT_EQ(world.client.PostReceive(4, 0, 8), 0);
+  world.Run(milliseconds(1));
+  EXPECT_THAT(world.client.Statuses(),
+              ElementsAre(IBV_WC_REM_OP_ERR, IBV_WC_WR_FLUSH_ERR,
+                          IBV_WC_WR_FLUSH_ERR, IBV_WC_WR_FLUSH_ERR));
+  EXPECT_EQ(world.client.qp->state(), IBV_QPS_ERR);
+}
+
+TEST(FaultyDevice, PortGoesDownAndComesBack) {
+  DeviceWorld world("port-down=after:1s,for:1s");
+  EXPECT_TRUE(world.client.device->port_up());
+  world.Run(milliseconds(1500));
+  EXPECT_FALSE(world.client.device->port_up());
+  EXPECT_THAT(world.client.Events(), ElementsAre(IBV_EVENT_PORT_ERR));
+  world.Run(seconds(1));
+  EXPECT_TRUE(world.client.device->port_up());
+  EXPECT_THAT(world.client.Events(), ElementsAre(IBV_EVENT_PORT_ACTIVE));
+  EXPECT_THAT(world.server.Events(), IsEmpty());
+}
+
+TEST(FaultyDevice, GidChangeIsTold) {
+  DeviceWorld world("gid-change=after:1s");
+  world.Run(milliseconds(999));
+  EXPECT_THAT(world.client.Events(), IsEmpty());
+  world.Run(milliseconds(2));
+  EXPECT_THAT(world.client.Events(), ElementsAre(IBV_EVENT_GID_CHANGE));
+}
+
+TEST(FaultyDevice, WhoNoLongerListensIsNotTold) {
+  DeviceWorld world("gid-change=after:1s");
+  world.client.device->ForgetListener(world.client.events);
+  world.Run(seconds(2));
+  EXPECT_THAT(world.client.Events(), IsEmpty());
+}
+
+TEST(FaultyDevice, RemovalFlushesAndRefuses) {
+  DeviceWorld world("device-removal=after:1s");
+  Device& device = *world.client.device;
+  bool told = false;
+  {
+    Holding lock(device.mutex());
+    device.set_on_removal([&told] { told = true; });
+  }
+  world.Connect();
+  ASSERT_EQ(world.client.PostReceive(1, 0, 8), 0);
+  world.Run(seconds(2));
+  EXPECT_TRUE(told);
+  EXPECT_TRUE(device.removed());
+  EXPECT_THAT(world.client.Events(), ElementsAre(IBV_EVENT_DEVICE_FATAL));
+  EXPECT_THAT(world.client.Statuses(), ElementsAre(IBV_WC_WR_FLUSH_ERR));
+  EXPECT_EQ(world.client.Post(2, {.length = 8}), EIO);
+  EXPECT_EQ(world.client.PostReceive(3, 0, 8), EIO);
+  EXPECT_TRUE(absl::IsUnavailable(device.AllocatePd().status()));
+  EXPECT_TRUE(
+      absl::IsUnavailable(device.CreateCq(1, nullptr, nullptr).status()));
+  device.DestroyQp(world.client.qp);
+  device.DestroyCq(std::move(world.client.cq));
+}
+
+TEST(FaultyDevice, RequestsForConnectionsAreRejected) {
+  constexpr uint16_t kPort = 7;
+  DeviceWorld world("", "cm-reject=1");
+  std::vector<CmEvent> client_events, server_events;
+  Device& server = *world.server.device;
+  {
+    Holding lock(server.mutex());
+    server.set_cm_events(
+        [&](const CmEvent& event) { server_events.push_back(event); });
+    server.cm().Listen({.local = {.port = kPort}});
+  }
+  Device& client = *world.client.device;
+  {
+    Holding lock(client.mutex());
+    client.set_cm_events(
+        [&](const CmEvent& event) { client_events.push_back(event); });
+    CmOutput output;
+    const auto connection = client.cm().Connect(
+        {.endpoints = {.local = {.ip = world.client.gid, .port = 9},
+                       .remote = {.ip = world.server.gid, .port = kPort}},
+         .qpn = world.client.qp->number()},
+        world.clock.Now(), output);
+    ASSERT_TRUE(connection.ok()) << connection.status();
+    client.Deliver(std::move(output));
+  }
+  world.Run(milliseconds(1));
+  EXPECT_THAT(server_events, IsEmpty());
+  ASSERT_THAT(client_events, SizeIs(1));
+  EXPECT_EQ(client_events[0].type, CmEventType::kRejected);
+  EXPECT_EQ(client_events[0].reason, RejectReason::kConsumer);
+  Holding lock(server.mutex());
+  EXPECT_EQ(server.cm().size(), 0u);
+}
+
+}  // namespace
+}  // namespace nd::soft
