@@ -149,7 +149,8 @@ absl::StatusOr<SoftProcess*> SoftProcess::Begin() {
   return new SoftProcess(
       options,
       std::make_unique<FaultyNetwork>(faults, std::move(network), seed, start),
-      std::make_unique<FaultPlan>(faults, seed, start));
+      // Chance of its own, not the network's once more.
+      std::make_unique<FaultPlan>(faults, ~seed, start));
 }
 
 SoftProcess* SoftProcess::Current() { return g_process.load(); }

@@ -270,8 +270,7 @@ bool Ucma::Full(UcmaFile file) const {
 
 void Ucma::OnDeviceRemoval() {
   for (const auto& [number, id] : ids_) {
-    if (id->on_device() && id->fetched)
-      Push(*id, UcmaEventType::kDeviceRemoval);
+    if (id->on_device()) Push(*id, UcmaEventType::kDeviceRemoval);
   }
 }
 

@@ -494,12 +494,12 @@ bool Device::RunTimers(Instant now) {
 // ---- Faults.
 
 void Device::AddListener(AsyncEvents& events) {
-  Holding lock(mutex_);
+  Holding lock(listeners_lock_);
   listeners_.push_back(&events);
 }
 
 void Device::ForgetListener(AsyncEvents& events) {
-  Holding lock(mutex_);
+  Holding lock(listeners_lock_);
   std::erase(listeners_, &events);
 }
 
@@ -511,6 +511,7 @@ bool Device::RunFaults(Instant now) {
     if (*event == IBV_EVENT_PORT_ERR) port_up_ = false;
     if (*event == IBV_EVENT_PORT_ACTIVE) port_up_ = true;
     if (*event == IBV_EVENT_DEVICE_FATAL) Remove();
+    Holding lock(listeners_lock_);
     for (AsyncEvents* const events : listeners_) events->Push({.type = *event});
   }
   return any;

@@ -187,12 +187,16 @@ class Device final : private ArrivalSink {
   std::atomic<bool> port_up_{true};
   std::atomic<bool> removed_{false};
 
+  // Of its own, and rarely held: a child of fork may close what it got from its
+  // parent.
+  Lock listeners_lock_;
+  std::vector<AsyncEvents*> listeners_ ABSL_GUARDED_BY(listeners_lock_);
+
   Lock mutex_;
   std::unique_ptr<Network> network_ ABSL_GUARDED_BY(mutex_);
   CmManager cm_ ABSL_GUARDED_BY(mutex_);
   std::function<void(const CmEvent&)> take_cm_event_ ABSL_GUARDED_BY(mutex_);
   FaultPlan* const faults_ ABSL_PT_GUARDED_BY(mutex_);
-  std::vector<AsyncEvents*> listeners_ ABSL_GUARDED_BY(mutex_);
   std::function<void()> on_removal_ ABSL_GUARDED_BY(mutex_);
   MemoryTable memory_ ABSL_GUARDED_BY(mutex_);
   uint32_t last_pd_ ABSL_GUARDED_BY(mutex_) = 0;

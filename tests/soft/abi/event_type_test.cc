@@ -22,6 +22,8 @@ static_assert(Same(UcmaEventType::kUnreachable, RDMA_CM_EVENT_UNREACHABLE));
 static_assert(Same(UcmaEventType::kRejected, RDMA_CM_EVENT_REJECTED));
 static_assert(Same(UcmaEventType::kEstablished, RDMA_CM_EVENT_ESTABLISHED));
 static_assert(Same(UcmaEventType::kDisconnected, RDMA_CM_EVENT_DISCONNECTED));
+static_assert(Same(UcmaEventType::kDeviceRemoval,
+                   RDMA_CM_EVENT_DEVICE_REMOVAL));
 static_assert(Same(UcmaEventType::kTimewaitExit, RDMA_CM_EVENT_TIMEWAIT_EXIT));
 
 }  // namespace

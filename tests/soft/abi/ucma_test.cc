@@ -548,6 +548,22 @@ TEST_F(UcmaTest, EventsWithinACommand) {
   EXPECT_EQ(client.ucma.size() + server.ucma.size(), 0u);
 }
 
+TEST_F(UcmaTest, DeviceRemovalIsToldToWhoeverUsesTheDevice) {
+  Establish();
+  client.ucma.OnDeviceRemoval();
+  server.ucma.OnDeviceRemoval();
+  EXPECT_EQ(Expect(active, UcmaEventType::kDeviceRemoval).uid, kClientUid);
+  // Not the listener, whose address is a wildcard.
+  EXPECT_EQ(Expect(passive, UcmaEventType::kDeviceRemoval).uid, kChildUid);
+  ExpectQuiet(passive);
+}
+
+TEST_F(UcmaTest, RequestThatWasNotAcceptedHearsNothingOfRemoval) {
+  FetchRequest();
+  server.ucma.OnDeviceRemoval();
+  ExpectQuiet(passive);
+}
+
 TEST_F(UcmaTest, QpOfBothEnds) {
   FetchRequest();
   ib_uverbs_qp_attr init{}, rtr{}, rts{};
