@@ -1,5 +1,5 @@
 // What is to go wrong with the device: ND_SOFT_FAULTS, read. The grammar is in
-// docs/soft-faults.md.
+// docs/soft-roce.md.
 #ifndef ND_SOFT_NET_FAULT_SPEC_H_
 #define ND_SOFT_NET_FAULT_SPEC_H_
 
