@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import unittest
+import unittest.mock
 
 NDPING = os.environ.get("NDPING", "ndping")
 HAS_DEVICE = any(pathlib.Path("/sys/class/infiniband").glob("*"))
@@ -118,6 +119,7 @@ class NobodyThere(unittest.TestCase):
 
 
 @unittest.skipIf(HAS_DEVICE, "this machine has an RDMA device")
+@unittest.mock.patch.dict(os.environ, ND_DEVICE="none")
 class NoDevice(unittest.TestCase):
     def test_server_says_what_to_do(self):
         result = run("server", "--port", str(unused_port()))

@@ -54,20 +54,13 @@ bool HostHasDevices() {
   return any;
 }
 
-bool AskedFor() {
+// ND_DEVICE: "soft" and "none" decide; otherwise it serves where nothing else
+// does.
+bool Wanted() {
   const char* const wish = std::getenv("ND_DEVICE");
-  return wish != nullptr && std::strcmp(wish, "soft") == 0;
-}
-
-// What `parse` makes of a variable, or of nothing where it is not set.
-template <typename Parse>
-auto ReadVariable(const char* name, Parse parse)
-    -> decltype(parse(absl::string_view())) {
-  const char* const value = std::getenv(name);
-  auto parsed = parse(absl::string_view(value != nullptr ? value : ""));
-  if (parsed.ok()) return parsed;
-  return absl::InvalidArgumentError(
-      absl::StrCat(name, ": ", parsed.status().message()));
+  if (wish != nullptr && std::strcmp(wish, "soft") == 0) return true;
+  if (wish != nullptr && std::strcmp(wish, "none") == 0) return false;
+  return !HostHasDevices();
 }
 
 }  // namespace
@@ -76,7 +69,7 @@ bool SoftIsActive() {
   static std::atomic<int> active{-1};
   int known = active.load(std::memory_order_relaxed);
   if (known < 0) {
-    known = AskedFor() || !HostHasDevices() ? 1 : 0;
+    known = Wanted() ? 1 : 0;
     active.store(known, std::memory_order_relaxed);
   }
   return known == 1;

@@ -408,9 +408,10 @@ TEST(DlopenHook, LibibverbsIsOurs) {
                            "/usr/lib/x86_64-linux-gnu/libibverbs.so.1"}) {
     void* library = dlopen(name, RTLD_NOW);
     ASSERT_NE(library, nullptr) << dlerror();
-    for (void* symbol : {dlvsym(library, "ibv_wc_status_str", "IBVERBS_1.1"),
-                         dlvsym(library, "ibv_import_pd", "IBVERBS_1.10"),
-                         dlsym(library, "ibv_rate_to_mult")}) {
+    for (void* symbol :
+         {dlvsym(library, "ibv_wc_status_str", "IBVERBS_1.1"),
+          dlvsym(library, "ibv_query_port_speed", "IBVERBS_1.16"),
+          dlsym(library, "ibv_rate_to_mult")}) {
       EXPECT_THAT(FileOf(symbol), HasSubstr("hooks_under_test"));
     }
     EXPECT_EQ(dlvsym(library, "ibv_wc_status_str", "IBVERBS_1.9"), nullptr);
