@@ -63,6 +63,17 @@ bool Wanted() {
   return !HostHasDevices();
 }
 
+// What `parse` makes of a variable, or of nothing where it is not set.
+template <typename Parse>
+auto ReadVariable(const char* name, Parse parse)
+    -> decltype(parse(absl::string_view())) {
+  const char* const value = std::getenv(name);
+  auto parsed = parse(absl::string_view(value != nullptr ? value : ""));
+  if (parsed.ok()) return parsed;
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, ": ", parsed.status().message()));
+}
+
 }  // namespace
 
 bool SoftIsActive() {
