@@ -213,22 +213,25 @@ bool IsCmDevice(int fd) {
   return files != nullptr && files->Has(fd);
 }
 
-// GET_EVENT waits where the file blocks, and holds no lock meanwhile.
+// GET_EVENT waits where the file blocks, and holds no lock meanwhile. As in the
+// kernel such a wait outlasts the descriptor: who closes it under a thread that
+// waits does not want to hear of that.
 ssize_t WriteCmDevice(int fd, const void* command, size_t bytes) {
   const std::span all(static_cast<const std::byte*>(command), bytes);
   CmFiles* const files = Files();
+  const bool waits =
+      Ucma::IsGetEvent(all) && (fcntl(fd, F_GETFL) & O_NONBLOCK) == 0;
   for (;;) {
     const int64_t result =
         files != nullptr ? files->Command(fd, all) : int64_t{-EBADF};
     if (result >= 0) return result;
-    const bool waits = result == -EAGAIN && Ucma::IsGetEvent(all) &&
-                       (fcntl(fd, F_GETFL) & O_NONBLOCK) == 0;
-    if (!waits) {
+    const bool closed = result == -EBADF;
+    if (!waits || (result != -EAGAIN && !closed)) {
       errno = static_cast<int>(-result);
       return -1;
     }
     pollfd wait{.fd = fd, .events = POLLIN, .revents = 0};
-    if (poll(&wait, 1, -1) < 0) return -1;
+    if (poll(&wait, closed ? 0 : 1, -1) < 0) return -1;
   }
 }
 

@@ -279,23 +279,17 @@ class Perftest(SoftTest):
 
 
 class RoughLife(SoftTest):
-    def start_endless_pingpong(self) -> tuple[subprocess.Popen, subprocess.Popen]:
-        command = ["ibv_rc_pingpong", "-g", "1", "-n", "100000000"]
+    def test_client_of_a_killed_server_ends(self) -> None:
+        command = ["ib_write_bw", "-F", "-D", "60"]
         server = run_on_soft(command)
         wait_for(lambda: listens_on(18515), server)
         client = run_on_soft([*command, IPV4])
         # They have met once the server listens no more.
         wait_for(lambda: not listens_on(18515), server)
-        return server, client
-
-    def test_peer_that_is_killed_looks_silent(self) -> None:
-        for victim in (0, 1):
-            pair = self.start_endless_pingpong()
-            os.killpg(pair[victim].pid, signal.SIGKILL)
-            status, output = finish(pair[1 - victim], 30)
-            finish(pair[victim])
-            self.assertEqual(status, 1, output)
-            self.assertRegex(output, "transport retry counter exceeded|Couldn't read")
+        os.killpg(server.pid, signal.SIGKILL)
+        status, output = finish(client, 30)
+        finish(server)
+        self.assertGreater(status, 0, output)
 
     def test_many_pairs_at_once(self) -> None:
         ports = range(20000, 20020)
