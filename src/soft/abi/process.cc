@@ -139,9 +139,7 @@ absl::StatusOr<SoftProcess*> SoftProcess::Begin() {
   const HostAddresses host = ReadHostAddresses();
   SystemRandom random;
   ND_ASSIGN_OR_RETURN(auto network, HostNetwork::Open({}, random));
-  std::vector<Gid> gids;
-  for (const GidEntry& entry : host.gids) gids.push_back(entry.gid);
-  network->set_local_gids(std::move(gids));
+  network->set_local_gids(host.addresses());
   network->set_wants_wire(true);
   const Device::Options options{.limits = limits, .host = host};
   if (faults == FaultSpec{}) {

@@ -30,12 +30,6 @@ ibv_mtu LargestMtu(uint32_t link_bytes) {
   return IBV_MTU_256;
 }
 
-std::vector<Gid> GidsOf(const HostAddresses& host) {
-  std::vector<Gid> gids;
-  for (const GidEntry& entry : host.gids) gids.push_back(entry.gid);
-  return gids;
-}
-
 // Of an enumerator that an application gave, which may be none.
 template <typename Enum>
 uint32_t NumberOf(const Enum& given) {
@@ -63,7 +57,7 @@ Device::Device(const Options& options, std::unique_ptr<Network> network,
       random_(random),
       network_(std::move(network)),
       cm_({.device = {.guid = options.host.guid,
-                      .gids = GidsOf(options.host),
+                      .gids = options.host.addresses(),
                       .max_path_mtu = static_cast<uint8_t>(IBV_MTU_4096),
                       .max_responder_resources =
                           static_cast<uint8_t>(options.limits.max_rd_atomic),

@@ -107,6 +107,12 @@ HostAddresses ReadHostAddresses() {
   return host;
 }
 
+std::vector<Gid> HostAddresses::addresses() const {
+  std::vector<Gid> all;
+  for (const GidEntry& entry : gids) all.push_back(entry.gid);
+  return all;
+}
+
 // Asks the kernel, by a socket that is connected and sends nothing.
 absl::StatusOr<Gid> SourceAddressFor(const Gid& destination) {
   const Fd socket(::socket(SocketFamily(FamilyOf(destination)),

@@ -22,6 +22,8 @@ struct GidEntry {
 };
 
 struct HostAddresses {
+  std::vector<Gid> addresses() const;
+
   std::vector<GidEntry> gids;
   uint64_t guid = 0;  // made of an interface's hardware address
   // The smallest of the interfaces that lead out of the host.

@@ -17,7 +17,6 @@ namespace nd::soft {
 // Whose descriptor it is.
 struct EventToken {
   enum class Kind : uint8_t {
-    kWake,
     kSlot,      // the socket under our slot's name
     kService,   // number: of the claim
     kOutbound,  // number: slot

@@ -57,7 +57,6 @@ class FaultyNetwork final : public Network {
   std::optional<Instant> NextDeadline() const override;
   [[nodiscard]] bool Rest() override { return network_->Rest(); }
   int fd() const override { return network_->fd(); }
-  void Wake() override { network_->Wake(); }
   absl::Status ClaimService(uint64_t service_id) override {
     return network_->ClaimService(service_id);
   }

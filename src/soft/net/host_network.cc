@@ -1,6 +1,5 @@
 #include "soft/net/host_network.h"
 
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -82,24 +81,20 @@ absl::StatusOr<std::unique_ptr<HostNetwork>> HostNetwork::Open(
     const HostNetworkOptions& options, Random& random) {
   ND_RETURN_IF_ERROR(Check(options));
   ND_ASSIGN_OR_RETURN(EventSet events, EventSet::Create());
-  Fd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!wake.valid()) return ErrnoStatus(errno, "eventfd");
   ND_ASSIGN_OR_RETURN(ClaimedSlot claimed, ClaimSlot(options, random));
-  ND_RETURN_IF_ERROR(events.Add(wake.get(), {.kind = EventToken::Kind::kWake}));
   ND_RETURN_IF_ERROR(
       events.Add(claimed.socket.fd(), {.kind = EventToken::Kind::kSlot}));
-  std::unique_ptr<HostNetwork> network(new HostNetwork(
-      options, std::move(claimed), std::move(events), std::move(wake)));
+  std::unique_ptr<HostNetwork> network(
+      new HostNetwork(options, std::move(claimed), std::move(events)));
   network->wire_.OpenSenders(random);
   return network;
 }
 
 HostNetwork::HostNetwork(const HostNetworkOptions& options, ClaimedSlot claimed,
-                         EventSet events, Fd wake)
+                         EventSet events)
     : slot_(claimed.slot),
       names_(options.prefix),
       events_(std::move(events)),
-      wake_(std::move(wake)),
       slot_socket_(std::move(claimed.socket)),
       loopback_(kLoopbackBytes),
       peers_(options.ring_bytes, options.max_links, names_, slot_socket_,
@@ -230,11 +225,6 @@ size_t HostNetwork::ReceiveEvents(ArrivalSink& sink) {
   std::array<Event, EventSet::kMaxEvents> events;
   for (const Event& event : events_.Poll(events)) {
     switch (event.token.kind) {
-      case EventToken::Kind::kWake: {
-        uint64_t times;
-        (void)!read(wake_.get(), &times, sizeof(times));
-        break;
-      }
       case EventToken::Kind::kSlot:
         received += ReceiveMessages(slot_socket_, sink);
         break;
@@ -342,11 +332,6 @@ std::optional<Instant> HostNetwork::NextDeadline() const {
 
 bool HostNetwork::Rest() {
   return loopback_.empty() && wire_.Rest() && inbound_.Rest();
-}
-
-void HostNetwork::Wake() {
-  const uint64_t once = 1;
-  (void)!write(wake_.get(), &once, sizeof(once));
 }
 
 }  // namespace nd::soft

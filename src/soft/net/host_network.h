@@ -81,7 +81,6 @@ class HostNetwork final : public Network {
   std::optional<Instant> NextDeadline() const override;
   [[nodiscard]] bool Rest() override;
   int fd() const override { return events_.fd(); }
-  void Wake() override;
   absl::Status ClaimService(uint64_t service_id) override {
     return services_.Claim(service_id);
   }
@@ -98,7 +97,7 @@ class HostNetwork final : public Network {
       const HostNetworkOptions& options, Random& random);
 
   HostNetwork(const HostNetworkOptions& options, ClaimedSlot claimed,
-              EventSet events, Fd wake);
+              EventSet events);
 
   bool IsLocal(const Gid& gid) const;
 
@@ -127,7 +126,6 @@ class HostNetwork final : public Network {
   const HostNames names_;
   NetCounters counters_;
   EventSet events_;
-  Fd wake_;
   UnixSocket slot_socket_;
   std::vector<Gid> local_gids_;
   LoopbackQueue loopback_;

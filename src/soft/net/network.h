@@ -49,7 +49,7 @@ class ArrivalSink {
   virtual void OnArrival(const Arrival& arrival) = 0;
 };
 
-// One thread at a time, but for Wake.
+// One thread at a time.
 class Network {
  public:
   virtual ~Network() = default;
@@ -78,8 +78,6 @@ class Network {
   // something is there already.
   [[nodiscard]] virtual bool Rest() = 0;
   virtual int fd() const = 0;
-  // Makes fd() readable. Any thread.
-  virtual void Wake() = 0;
 
   // Requests to the host for this service (an IBA service id) come here.
   // AlreadyExists: another process has it.

@@ -55,7 +55,6 @@ class WireEnd final : public Network {
   std::optional<Instant> NextDeadline() const override { return {}; }
   bool Rest() override { return packets_.empty(); }
   int fd() const override { return -1; }
-  void Wake() override {}
   absl::Status ClaimService(uint64_t) override { return absl::OkStatus(); }
   void ReleaseService(uint64_t) override {}
 

@@ -21,7 +21,6 @@ class SilentNetwork final : public Network {
   std::optional<Instant> NextDeadline() const override { return std::nullopt; }
   bool Rest() override { return true; }
   int fd() const override { return -1; }
-  void Wake() override {}
   absl::Status ClaimService(uint64_t) override { return absl::OkStatus(); }
   void ReleaseService(uint64_t) override {}
 };

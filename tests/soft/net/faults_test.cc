@@ -111,7 +111,6 @@ class Echo final : public Network {
   std::optional<Instant> NextDeadline() const override { return {}; }
   bool Rest() override { return true; }
   int fd() const override { return -1; }
-  void Wake() override {}
   absl::Status ClaimService(uint64_t) override { return absl::OkStatus(); }
   void ReleaseService(uint64_t) override {}
 

@@ -278,16 +278,6 @@ TEST_F(HostNetworkTest, TwoThreadsThatSleepPassPacketsToAndFro) {
   EXPECT_TRUE(b_played);
 }
 
-TEST_F(HostNetworkTest, AnyThreadWakes) {
-  Process a(options_);
-  EXPECT_TRUE(a.network->Rest());
-  EXPECT_FALSE(IsReadable(*a.network));
-  std::thread([&a] { a.network->Wake(); }).join();
-  EXPECT_TRUE(IsReadable(*a.network));
-  a.Receive();
-  EXPECT_FALSE(IsReadable(*a.network));
-}
-
 TEST_F(HostNetworkTest, NobodyTakesEverything) {
   options_.first_slot = 7;
   Process a(options_);
