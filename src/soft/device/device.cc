@@ -19,8 +19,12 @@ constexpr uint32_t kIndexMask = (1u << kQpnIndexBits) - 1;
 // IPv6, UDP, BTH with the longest extension, ICRC: what a packet needs beside
 // its payload (as Linux's rxe counts it).
 constexpr uint32_t kHeaderBytes = 80;
+// Packets in flight to a peer of this host: rings have their own bound.
+constexpr uint32_t kWindowWithinHost = 512;
 // Polls of a CQ that stays empty while packets keep coming.
 constexpr int kInlineRounds = 4;
+// Of so many looks that a polling thread takes, one looks at everything.
+constexpr uint32_t kInlineLooks = 32;
 
 ibv_mtu LargestMtu(uint32_t link_bytes) {
   for (const ibv_mtu mtu :
@@ -246,6 +250,8 @@ absl::StatusOr<QueuePair*> Device::CreateQp(QueuePair::Options options) {
 
 void Device::DestroyQp(QueuePair* qp) {
   Holding lock(mutex_);
+  // Its last acknowledgements may wait still.
+  if (qp->queued) Pump(clock_.Now());
   const uint32_t index = ToUint(qp->number()) & kIndexMask;
   timers_.Set(index, std::nullopt);
   std::erase(ready_, qp);
@@ -292,6 +298,7 @@ int Device::ModifyQp(QueuePair& qp, ibv_qp_type type, const ibv_qp_attr& attr,
   if ((mask & IBV_QP_AV) != 0) {
     path = PathOf(attr.ah_attr);
     if (!path) return EINVAL;
+    if (IsLocal(path->destination)) qp.set_window(kWindowWithinHost);
   }
   const int error = qp.Modify(attr, mask, path);
   // What came before belongs to a life of the queue pair that is over.
@@ -374,9 +381,29 @@ void Device::ProgressInline(const CompletionQueue& cq) {
   // Whoever has the lock makes progress already.
   if (!mutex_.TryAcquire()) return;
   const bool resting = std::exchange(resting_, false);
-  for (int i = 0; i < kInlineRounds && cq.empty() && Progress(); ++i) continue;
-  if (resting && !(last_look && Rest())) WakeEngine();
+  if (last_look || resting || ++inline_looks_ % kInlineLooks == 0) {
+    for (int i = 0; i < kInlineRounds && cq.empty() && Progress(); ++i)
+      continue;
+    attended_ = now_;
+    if (resting && !(last_look && Rest())) WakeEngine();
+  } else if (!ready_.empty() || !starved_.empty() ||
+             network_->MayHaveArrivals()) {
+    ReceiveInline(cq);
+  }
   mutex_.Release();
+}
+
+// Acknowledgements of what completes a receive wait for what the application
+// says next: its answer, which they would delay, or its next look. If it says
+// nothing, the engine's thread sends them after its nap.
+void Device::ReceiveInline(const CompletionQueue& cq) {
+  now_ = attended_ = clock_.Now();
+  RetryStarved();
+  Pump(now_);
+  for (int i = 0; i < kInlineRounds && cq.empty(); ++i) {
+    if (network_->Receive(now_, *this) == 0) return;
+    if (cq.empty()) Pump(now_);
+  }
 }
 
 void Device::Arm(CompletionQueue& cq, bool solicited_only) {
@@ -408,7 +435,9 @@ void Device::WakeForWork() {
 }
 
 bool Device::Progress() {
+  resting_ = false;  // if it was the engine's thread that called
   const Instant now = clock_.Now();
+  now_ = now;
   bool any = network_->Receive(now, *this) > 0;
   any |= RunTimers(now);
   if (faults_ != nullptr) any |= RunFaults(now);
@@ -418,13 +447,17 @@ bool Device::Progress() {
     Deliver(std::move(output));
     any = true;
   }
+  RetryStarved();
+  Pump(now);
+  return any;
+}
+
+void Device::RetryStarved() {
   for (QueuePair* const qp : starved_) {
     qp->queued = false;
     Enqueue(*qp);
   }
   starved_.clear();
-  Pump(now);
-  return any;
 }
 
 std::optional<Instant> Device::NextDeadline() {
@@ -546,13 +579,12 @@ void Device::OnArrival(const Arrival& arrival) {
   if (arrival.packet.bth.destination == kGsiQpn) return OnMad(arrival);
   QueuePair* const qp = Find(arrival.packet.bth.destination);
   if (qp == nullptr) return;
-  const Instant now = clock_.Now();
   const bool heard = qp->heard();
-  qp->OnArrival(arrival, now);
+  qp->OnArrival(arrival, now_);
   Enqueue(*qp);
   if (heard || !qp->heard()) return;
   CmOutput output;
-  cm_.NotifyFirstPacket(qp->number(), now, output);
+  cm_.NotifyFirstPacket(qp->number(), now_, output);
   Deliver(std::move(output));
 }
 

@@ -142,6 +142,10 @@ class Device final : private ArrivalSink {
   // Whether the application polled since this was last asked, and has not gone
   // to wait for an event.
   bool TakePolled() { return polled_.exchange(false); }
+  // When the application last made progress itself, to some microseconds.
+  Instant attended() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return attended_;
+  }
   // The thread sleeps because the application polls; arrivals do not wake it.
   void set_napping(bool napping) { napping_.store(napping); }
   // An eventfd that only the thread reads: where it is told to look again. -1:
@@ -163,6 +167,7 @@ class Device final : private ArrivalSink {
   void Enqueue(QueuePair& qp) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Lets the queue pairs send what they have.
   void Pump(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RetryStarved() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetTimer(QueuePair& qp) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool RunTimers(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool RunFaults(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -176,6 +181,8 @@ class Device final : private ArrivalSink {
   void WakeForWork() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WakeEngine() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ProgressInline(const CompletionQueue& cq);
+  void ReceiveInline(const CompletionQueue& cq)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Limits limits_;
   const HostAddresses host_;
@@ -207,6 +214,9 @@ class Device final : private ArrivalSink {
   // By the lower bits of their numbers.
   std::vector<std::unique_ptr<QueuePair>> qps_ ABSL_GUARDED_BY(mutex_);
   uint32_t last_qp_index_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint32_t inline_looks_ ABSL_GUARDED_BY(mutex_) = 0;
+  Instant now_ ABSL_GUARDED_BY(mutex_){};  // while packets are received
+  Instant attended_ ABSL_GUARDED_BY(mutex_){};
   // Those that have something to send, and those that found no room.
   std::vector<QueuePair*> ready_ ABSL_GUARDED_BY(mutex_);
   std::vector<QueuePair*> starved_ ABSL_GUARDED_BY(mutex_);

@@ -16,15 +16,22 @@
 namespace nd::soft {
 namespace {
 
-// Between two looks whether the application still polls.
-constexpr Duration kWatch = std::chrono::microseconds(200);
+// Between two looks whether the application still polls. One that spins on its
+// memory between two polls leaves behind what comes meanwhile; while that is
+// found, the looks are close.
+constexpr Duration kLongNap = std::chrono::microseconds(200);
+constexpr Duration kShortNap = std::chrono::microseconds(5);
+// How long after a poll the next one may still be about to come.
+constexpr Duration kAttention = std::chrono::microseconds(10);
 // What there is to do often comes in a row: looks before it sleeps.
 constexpr int kPatience = 32;
 
 }  // namespace
 
 Engine::Engine(Device& device)
-    : device_(device), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+    : device_(device),
+      nap_(kLongNap),
+      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   {
     Holding lock(device_.mutex());
     network_fd_ = device_.network().fd();
@@ -51,9 +58,7 @@ void Engine::Run() {
   int fruitless = 0;
   while (!stop_.load()) {
     if (device_.TakePolled()) {
-      device_.set_napping(true);
-      Sleep(device_.clock().Now() + kWatch);
-      device_.set_napping(false);
+      Nap();
       continue;
     }
     if (Work(fruitless)) continue;
@@ -65,6 +70,18 @@ void Engine::Run() {
     Sleep(until);
     fruitless = 0;
   }
+}
+
+void Engine::Nap() {
+  device_.set_napping(true);
+  Sleep(device_.clock().Now() + nap_);
+  device_.set_napping(false);
+  nap_ = std::min(nap_ * 2, kLongNap);
+  // Whoever has the lock makes progress already.
+  if (!device_.mutex().TryAcquire()) return;
+  const bool attended = device_.clock().Now() - device_.attended() < kAttention;
+  if (!attended && device_.Progress()) nap_ = kShortNap;
+  device_.mutex().Release();
 }
 
 bool Engine::Work(int& fruitless) {

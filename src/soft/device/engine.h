@@ -22,6 +22,8 @@ class Engine {
 
  private:
   void Run();
+  // The application polls: leaves it alone, for a while.
+  void Nap();
   // Makes progress once; false: there was nothing to do, for a while already,
   // and peers will wake this thread.
   bool Work(int& fruitless);
@@ -29,6 +31,7 @@ class Engine {
 
   Device& device_;
   int network_fd_ = -1;
+  Duration nap_;  // how long the next one is to be
   Fd wake_;
   std::atomic<bool> stop_{false};
   std::thread thread_;

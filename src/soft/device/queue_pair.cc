@@ -89,6 +89,9 @@ class QueuePair::NetOutbox final : public Outbox {
     if (room == 0) blocked_ = true;
     return room;
   }
+  size_t burst_bytes() const override {
+    return network_.BurstBytes(qp_.path_, Qpn(qp_.attr_.dest_qp_num));
+  }
   void Send(const Outgoing& outgoing) override {
     const Path* const datagram_path =
         reinterpret_cast<const Path*>(outgoing.route);
@@ -189,6 +192,7 @@ int QueuePair::Modify(const ibv_qp_attr& attr, int mask,
   attributes.retry_cnt = next.retry_cnt;
   attributes.rnr_retry = next.rnr_retry;
   attributes.ack_timeout = next.timeout;
+  attributes.window = window_;
   if (!qp_.Modify(FromVerbs(to), attributes)) return EINVAL;
   attr_ = next;
   if (path) path_ = *path;
@@ -364,8 +368,8 @@ int QueuePair::PostReceive(const ibv_recv_wr& wr) {
 
 // A connected queue pair takes packets of its peer only (9.6.1.4).
 void QueuePair::OnArrival(const Arrival& arrival, Instant now) {
-  if (!datagram() && (arrival.path.source != path_.destination ||
-                      arrival.path.destination != path_.source)) {
+  if (!datagram() && (!SameGid(arrival.path.source, path_.destination) ||
+                      !SameGid(arrival.path.destination, path_.source))) {
     return;
   }
   heard_ = true;

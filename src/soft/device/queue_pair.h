@@ -73,6 +73,8 @@ class QueuePair final : private RemoteMemory,
   int Modify(const ibv_qp_attr& attr, int mask,
              const std::optional<Path>& path);
   void Query(ibv_qp_attr& attr) const;
+  // Request packets in flight, from the next Modify on.
+  void set_window(uint32_t packets) { window_ = packets; }
   int PostSend(const ibv_send_wr& wr);
   int PostReceive(const ibv_recv_wr& wr);
   // Type 1; `new_key` is the window's once it was bound.
@@ -144,8 +146,9 @@ class QueuePair final : private RemoteMemory,
   std::vector<Segment> receive_segments_;  // of the receive in progress
   std::vector<Segment> grh_segments_;      // UD: its first 40 bytes
 
-  ibv_qp_attr attr_{};                // as last set
-  Path path_{};                       // RC and UC: to the peer
+  ibv_qp_attr attr_{};  // as last set
+  Path path_{};         // RC and UC: to the peer
+  uint32_t window_ = QpAttributes().window;
   const Arrival* arrival_ = nullptr;  // in OnArrival
   bool heard_ = false;
   bool failing_ = false;  // a send was made to fail: on the way to ERR

@@ -53,6 +53,7 @@ class FaultyNetwork final : public Network {
   }
   void Send(const Path& path, const Outgoing& outgoing) override;
   void Flush() override { network_->Flush(); }
+  bool MayHaveArrivals() override { return network_->MayHaveArrivals(); }
   size_t Receive(Instant now, ArrivalSink& sink) override;
   std::optional<Instant> NextDeadline() const override;
   [[nodiscard]] bool Rest() override { return network_->Rest(); }

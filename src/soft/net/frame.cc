@@ -17,7 +17,7 @@ FrameHeader FrameHeader::Read(std::span<const std::byte, kSize> bytes) {
   header.from_wire = (reader.ReadU8() & kFromWire) != 0;
   header.path.traffic_class = reader.ReadU8();
   header.path.hop_limit = reader.ReadU8();
-  reader.Skip(1);
+  header.packets = reader.ReadU8();
   header.path.flow_label = reader.ReadLe32();
   reader.ReadBytes(header.path.source);
   reader.ReadBytes(header.path.destination);
@@ -29,7 +29,7 @@ void FrameHeader::Write(std::span<std::byte, kSize> out) const {
   writer.WriteU8(from_wire ? kFromWire : 0);
   writer.WriteU8(path.traffic_class);
   writer.WriteU8(path.hop_limit);
-  writer.WriteU8(0);
+  writer.WriteU8(packets);
   writer.WriteLe32(path.flow_label);
   writer.WriteBytes(path.source);
   writer.WriteBytes(path.destination);

@@ -1,8 +1,10 @@
-// A packet as it goes from one process of a host to another: its path in front
-// of its bytes, and no ICRC behind them.
+// A packet, or several that go as one (Packet::packets), as it goes from one
+// process of a host to another: its path in front of its bytes, and no ICRC
+// behind them.
 #ifndef ND_SOFT_NET_FRAME_H_
 #define ND_SOFT_NET_FRAME_H_
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -14,14 +16,19 @@
 
 namespace nd::soft {
 
-// The largest path MTU, and more than all headers and a pad.
-inline constexpr size_t kMaxPacketBytes = 4096 + 64;
+// More than all headers and a pad.
+inline constexpr size_t kMaxHeaderBytes = 64;
+// With the largest path MTU.
+inline constexpr size_t kMaxPacketBytes = 4096 + kMaxHeaderBytes;
+// The most payload of packets that go as one.
+inline constexpr size_t kMaxBurstBytes = size_t{16} << 10;
 
 struct FrameHeader {
   static constexpr size_t kSize = 48;
 
   Path path;
   bool from_wire = false;  // handed on by who holds the UDP port
+  uint8_t packets = 1;     // 0 cannot be
 
   static FrameHeader Read(std::span<const std::byte, kSize> bytes);
   void Write(std::span<std::byte, kSize> out) const;
@@ -29,6 +36,18 @@ struct FrameHeader {
 };
 
 inline constexpr size_t kMaxFrameBytes = FrameHeader::kSize + kMaxPacketBytes;
+inline constexpr size_t kMaxBurstFrameBytes =
+    FrameHeader::kSize + kMaxHeaderBytes + kMaxBurstBytes;
+
+// What a ring of that many bytes is to have room for at a time.
+constexpr size_t BurstBytesOf(size_t ring_bytes) {
+  const size_t part = ring_bytes / 8;
+  return part < 4096 ? 0 : std::min(part, kMaxBurstBytes);
+}
+constexpr size_t FrameBytesOf(size_t ring_bytes) {
+  return std::max(kMaxFrameBytes, FrameHeader::kSize + kMaxHeaderBytes +
+                                      BurstBytesOf(ring_bytes));
+}
 
 // The bytes of a packet, BTH to pad, that still have to be put together, or
 // that are there. What it refers to must outlive it.

@@ -19,6 +19,8 @@ constexpr uint32_t kSlots = 1 << kSlotBits;  // 0 is nobody's
 constexpr size_t kBudget = 64;
 // While rings bring packets, sockets are looked at once in so many rounds.
 constexpr uint32_t kQuietRounds = 16;
+// Looks at sockets in vain before those that look all the time look less often.
+constexpr uint32_t kVainLooks = 64;
 // Messages that are taken from a socket at a time.
 constexpr size_t kMessages = 16;
 
@@ -104,7 +106,10 @@ HostNetwork::HostNetwork(const HostNetworkOptions& options, ClaimedSlot claimed,
       wire_(options.udp_port, options.wire_addresses, events_, counters_) {}
 
 bool HostNetwork::IsLocal(const Gid& gid) const {
-  return std::ranges::find(local_gids_, gid) != local_gids_.end();
+  for (const Gid& local : local_gids_) {
+    if (SameGid(local, gid)) return true;
+  }
+  return false;
 }
 
 size_t HostNetwork::Room(const Path& path, Qpn destination) {
@@ -114,9 +119,17 @@ size_t HostNetwork::Room(const Path& path, Qpn destination) {
   return slot == slot_ ? loopback_.Room() : peers_.Room(slot, now_);
 }
 
+size_t HostNetwork::BurstBytes(const Path& path, Qpn destination) {
+  if (!IsLocal(path.destination)) return 0;
+  const uint32_t slot = SlotOf(destination);
+  return slot == slot_ ? loopback_.burst_bytes() : peers_.BurstBytes(slot);
+}
+
 void HostNetwork::Send(const Path& path, const Outgoing& outgoing) {
   const PacketSource packet(outgoing);
-  if (packet.size() > kMaxPacketBytes) {
+  const bool single = outgoing.packet.packets == 1;
+  if (packet.size() >
+      (single ? kMaxPacketBytes : kMaxHeaderBytes + kMaxBurstBytes)) {
     ++counters_.dropped_malformed;
     return;
   }
@@ -124,7 +137,8 @@ void HostNetwork::Send(const Path& path, const Outgoing& outgoing) {
   if (FamilyOf(path.source) != FamilyOf(path.destination)) {
     ++counters_.dropped_bad_address;
   } else if (IsLocal(path.destination)) {
-    SendLocally(outgoing.packet.bth.destination, {.path = path}, packet);
+    SendLocally(outgoing.packet.bth.destination,
+                {.path = path, .packets = outgoing.packet.packets}, packet);
   } else if (!wire_.Send(path, packet)) {
     ++counters_.dropped_no_room;
   }
@@ -195,6 +209,10 @@ void HostNetwork::Flush() {
   wire_.Flush(now_);
 }
 
+bool HostNetwork::MayHaveArrivals() {
+  return vain_looks_ < kVainLooks || !loopback_.empty() || !inbound_.empty();
+}
+
 size_t HostNetwork::Receive(Instant now, ArrivalSink& sink) {
   now_ = now;
   peers_.OnTime(now);
@@ -205,7 +223,9 @@ size_t HostNetwork::Receive(Instant now, ArrivalSink& sink) {
   size_t received = ReceiveQuietly(sink);
   if (received == 0 || ++quiet_rounds_ >= kQuietRounds) {
     quiet_rounds_ = 0;
-    received += ReceiveEvents(sink);
+    const size_t of_sockets = ReceiveEvents(sink);
+    vain_looks_ = of_sockets == 0 ? vain_looks_ + 1 : 0;
+    received += of_sockets;
   }
   Flush();
   return received;
@@ -249,7 +269,8 @@ size_t HostNetwork::ReceiveEvents(ArrivalSink& sink) {
       kBudget, [this](const Path& path, std::span<const std::byte> packet) {
         OnWirePacket(path, packet);
       });
-  return received + ReceiveQuietly(sink);
+  if (received > 0) ReceiveQuietly(sink);  // what came for this process
+  return received;
 }
 
 size_t HostNetwork::ReceiveMessages(const UnixSocket& socket,
@@ -289,12 +310,17 @@ bool HostNetwork::MayCome(const FrameHeader& header, bool trusted) {
 
 void HostNetwork::OnFrame(const PeerFrame& frame, ArrivalSink& sink) {
   if (frame.bytes.size() < FrameHeader::kSize ||
-      frame.bytes.size() > kMaxFrameBytes) {
+      frame.bytes.size() > kMaxBurstFrameBytes) {
     ++counters_.dropped_malformed;
     return;
   }
   const FrameHeader header =
       FrameHeader::Read(frame.bytes.first<FrameHeader::kSize>());
+  if (header.packets == 0 ||
+      (header.packets == 1 && frame.bytes.size() > kMaxFrameBytes)) {
+    ++counters_.dropped_malformed;
+    return;
+  }
   if (!MayCome(header, frame.trusted)) return;
   HeaderCopy copy;
   Packet packet;
@@ -303,6 +329,7 @@ void HostNetwork::OnFrame(const PeerFrame& frame, ArrivalSink& sink) {
     ++counters_.dropped_malformed;
     return;
   }
+  packet.packets = header.packets;
   const Qpn destination = packet.bth.destination;
   if (destination != kGsiQpn && SlotOf(destination) != slot_) {
     ++counters_.dropped_bad_qpn;

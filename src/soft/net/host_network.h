@@ -75,8 +75,10 @@ class HostNetwork final : public Network {
 
   uint32_t slot() const override { return slot_; }
   size_t Room(const Path& path, Qpn destination) override;
+  size_t BurstBytes(const Path& path, Qpn destination) override;
   void Send(const Path& path, const Outgoing& outgoing) override;
   void Flush() override;
+  bool MayHaveArrivals() override;
   size_t Receive(Instant now, ArrivalSink& sink) override;
   std::optional<Instant> NextDeadline() const override;
   [[nodiscard]] bool Rest() override;
@@ -135,8 +137,9 @@ class HostNetwork final : public Network {
   GsiRouter gsi_router_;
   GsiMail mail_;
   Wire wire_;
-  Instant now_{};  // of the last Receive
-  uint32_t quiet_rounds_ = 0;
+  Instant now_{};              // of the last Receive
+  uint32_t quiet_rounds_ = 0;  // since sockets were looked at
+  uint32_t vain_looks_ = 0;    // at sockets, since they brought something
 };
 
 }  // namespace nd::soft

@@ -71,6 +71,11 @@ size_t InboundLinks::ReceiveFrom(Sender& sender, size_t budget,
   return received;
 }
 
+bool InboundLinks::empty() const {
+  return std::ranges::all_of(
+      links_, [](const auto& sender) { return sender->link.ring().empty(); });
+}
+
 bool InboundLinks::Rest() {
   resting_ = true;
   return std::ranges::all_of(

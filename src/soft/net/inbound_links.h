@@ -36,6 +36,8 @@ class InboundLinks {
 
   // Hands out up to about `budget` frames, by turns; returns how many.
   size_t Receive(size_t budget, PeerFrameSink sink);
+  // Whether no ring has anything.
+  bool empty() const;
   // As in Network.
   [[nodiscard]] bool Rest();
   void OnBell(uint32_t id, bool hung_up);

@@ -65,6 +65,7 @@ class InboundLink {
   static absl::StatusOr<InboundLink> Adopt(std::array<Fd, 2> offer);
 
   RingConsumer& ring() { return ring_; }
+  const RingConsumer& ring() const { return ring_; }
   const Bell& bell() const { return bell_; }
 
  private:

@@ -20,7 +20,8 @@ class LoopbackQueue {
   // A power of two.
   explicit LoopbackQueue(size_t bytes);
 
-  size_t Room() { return producer_.Room(kMaxFrameBytes); }
+  size_t Room() { return producer_.HasRoom(kMaxBurstFrameBytes) ? 1 : 0; }
+  size_t burst_bytes() const { return kMaxBurstBytes; }
   // False: no room.
   bool Send(const FrameHeader& header, const PacketSource& packet);
 

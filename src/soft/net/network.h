@@ -61,6 +61,8 @@ class Network {
   // told when to look again: fd() becomes readable, the next deadline comes, or
   // Rest says false.
   virtual size_t Room(const Path& path, Qpn destination) = 0;
+  // Bytes of payload that packets sent as one may have there (Outbox).
+  virtual size_t BurstBytes(const Path&, Qpn) { return 0; }
   // Takes a packet; there was room. Messages of the communication manager go to
   // QP1, to the process that they concern: that of the comm id that they are
   // for, or that which has claimed the service asked for. If nobody has, they
@@ -69,6 +71,10 @@ class Network {
   // Puts on its way what was sent so far.
   virtual void Flush() = 0;
 
+  // Whether Receive is likely to find something: false, where that can be told
+  // without a system call, and as a rule only. For those that look all the
+  // time.
+  virtual bool MayHaveArrivals() { return true; }
   // Hands out what has come, a bounded number of packets; returns how many.
   // Does what else is due by `now`.
   virtual size_t Receive(Instant now, ArrivalSink& sink) = 0;

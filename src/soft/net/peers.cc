@@ -92,6 +92,12 @@ size_t Peers::Room(uint32_t slot, Instant now) {
   return 0;
 }
 
+size_t Peers::BurstBytes(uint32_t slot) const {
+  const auto& peer = peers_[slot % peers_.size()];
+  const bool ring = peer != nullptr && peer->link.has_value();
+  return ring ? BurstBytesOf(ring_bytes_) : 0;
+}
+
 void Peers::RetryAt(Instant at) {
   retry_at_ = std::min(retry_at_.value_or(at), at);
 }
@@ -99,7 +105,7 @@ void Peers::RetryAt(Instant at) {
 size_t Peers::RoomOn(Way way, Peer& peer) {
   switch (way) {
     case Way::kRing:
-      return peer.link->ring().Room(kMaxFrameBytes);
+      return peer.link->ring().HasRoom(FrameBytesOf(ring_bytes_)) ? 1 : 0;
     case Way::kDatagrams:
       return 1;
     case Way::kBusy:

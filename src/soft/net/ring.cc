@@ -46,28 +46,28 @@ size_t RingProducer::Used(uint64_t head) const {
   return static_cast<size_t>(std::min<uint64_t>(tail_ - head, data_.size()));
 }
 
-size_t RingProducer::RoomAt(uint64_t head, size_t need) const {
+bool RingProducer::FitsAt(uint64_t head, size_t need) const {
   const size_t free = data_.size() - Used(head);
   const size_t to_end = std::min(free, data_.size() - Position(data_, tail_));
-  return to_end / need + (free - to_end) / need;
+  return to_end >= need || free - to_end >= need;
 }
 
-size_t RingProducer::Room(size_t record_bytes) {
+bool RingProducer::HasRoom(size_t record_bytes) {
   const size_t need = SpaceFor(record_bytes);
-  if (const size_t room = RoomAt(head_, need); room > 0) return room;
+  if (FitsAt(head_, need)) return true;
   head_ = control_.head.load(std::memory_order_acquire);
-  if (const size_t room = RoomAt(head_, need); room > 0) return room;
+  if (FitsAt(head_, need)) return true;
   // Either the consumer sees that we starve, or we see what it has freed.
   control_.starved.store(1, std::memory_order_seq_cst);
   head_ = control_.head.load(std::memory_order_seq_cst);
-  return RoomAt(head_, need);
+  return FitsAt(head_, need);
 }
 
 std::span<std::byte> RingProducer::Reserve(size_t record_bytes) {
   const size_t need = SpaceFor(record_bytes);
-  if (RoomAt(head_, need) == 0) {
+  if (!FitsAt(head_, need)) {
     head_ = control_.head.load(std::memory_order_acquire);
-    if (RoomAt(head_, need) == 0) return {};
+    if (!FitsAt(head_, need)) return {};
   }
   if (const size_t to_end = data_.size() - Position(data_, tail_);
       to_end < need) {

@@ -37,9 +37,9 @@ class RingProducer {
   // Makes a ring of the memory, which is zeros. Before the consumer sees it.
   explicit RingProducer(std::span<std::byte> memory);
 
-  // Records of up to that many bytes that surely fit. 0: the consumer has been
-  // asked to say when there is room again.
-  size_t Room(size_t record_bytes);
+  // Whether a record of up to that many bytes surely fits. False: the consumer
+  // has been asked to say when there is room again.
+  [[nodiscard]] bool HasRoom(size_t record_bytes);
   // Where to write a record, which is at most half as large as the ring; empty:
   // no room.
   std::span<std::byte> Reserve(size_t record_bytes);
@@ -54,7 +54,7 @@ class RingProducer {
 
  private:
   size_t Used(uint64_t head) const;
-  size_t RoomAt(uint64_t head, size_t need) const;
+  bool FitsAt(uint64_t head, size_t need) const;
 
   RingControl& control_;
   const std::span<std::byte> data_;
@@ -71,6 +71,10 @@ class RingConsumer {
  public:
   explicit RingConsumer(std::span<std::byte> memory);
 
+  // Whether the producer has published more than was popped.
+  bool empty() const {
+    return control_.tail.load(std::memory_order_relaxed) == head_;
+  }
   // The oldest record, which stays until it is popped and the pop published.
   RingState Peek(std::span<const std::byte>& record);
   void Pop();

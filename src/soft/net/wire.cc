@@ -78,15 +78,18 @@ bool Wire::Send(const Path& path, const PacketSource& packet) {
   }
   if (sender.socket->room() == 0) return false;
   sender.socket->Send(path, InterfaceFor(path), packet);
+  queued_ = true;
   return true;
 }
 
 void Wire::Flush(Instant now) {
+  if (!queued_) return;
+  queued_ = false;
   for (uint32_t i = 0; i < senders_.size(); ++i) {
     if (!senders_[i].blocked) FlushSender(i);
-    if (senders_[i].blocked && !flush_at_.has_value()) {
-      flush_at_ = now + kFlushEvery;
-    }
+    if (!senders_[i].blocked) continue;
+    queued_ = true;
+    if (!flush_at_.has_value()) flush_at_ = now + kFlushEvery;
   }
 }
 

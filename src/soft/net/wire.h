@@ -73,6 +73,7 @@ class Wire {
   EventSet& events_;
   NetCounters& counters_;
   std::array<Sender, 2> senders_;  // by IpFamily
+  bool queued_ = false;            // in one of them, perhaps
   std::vector<WirePort> ports_;
   std::vector<bool> readable_;  // by port, as far as is known
   std::vector<std::pair<Gid, uint32_t>> interfaces_;  // of link-local addresses

@@ -60,10 +60,12 @@ bool Inbound::Permitted(const Packet& packet) const {
 // message of several; a WRITE brings what its first packet announced.
 bool Inbound::LengthFits(const Packet& packet, const Message& message) const {
   const OpcodeFacts& facts = packet.facts();
-  const size_t mtu = attributes_.mtu_bytes;
+  const size_t most = size_t{packet.packets} * attributes_.mtu_bytes;
+  const size_t least = most - attributes_.mtu_bytes;
   const size_t bytes = packet.payload.size();
-  if (!facts.last && bytes != mtu) return false;
-  if (bytes > mtu || (!facts.first && bytes == 0)) return false;
+  const bool empty_message = facts.first && packet.packets == 1;
+  if (!facts.last && bytes != most) return false;
+  if (bytes > most || (!empty_message && bytes <= least)) return false;
   const uint64_t arrived = message.arrived + bytes;
   if (arrived > kMaxMessageBytes) return false;
   if (facts.kind == PacketKind::kSend) return true;

@@ -25,6 +25,9 @@ class Outbox {
 
   // Packets it takes right now: what paces a queue pair.
   virtual size_t room() const = 0;
+  // Bytes of payload that several packets sent as one may have; less than an
+  // MTU: each packet goes by itself.
+  virtual size_t burst_bytes() const { return 0; }
   // Takes one; room() was not zero. It may still be lost on its way.
   virtual void Send(const Outgoing& outgoing) = 0;
 };

@@ -95,6 +95,7 @@ void Qp::OnPacket(const Packet& packet, Instant now) {
 bool Qp::Accepts(const Packet& packet) const {
   return packet.facts().transport == options_.transport &&
          packet.bth.destination == options_.number &&
+         (packet.packets == 1 || options_.transport == Transport::kRc) &&
          PkeysMatch(packet.bth.pkey, attributes_.pkey) &&
          (packet.facts().is_response() ? sends() : receives());
 }
@@ -137,8 +138,8 @@ void Qp::TransmitAnswers(Outbox& outbox) {
   Settle();
 }
 
-// Draws the conclusions from what requester and responder have come to.
-void Qp::Settle() {
+// What requester and responder have come to.
+void Qp::Conclude() {
   if (!receives()) return;
   const bool rc = options_.transport == Transport::kRc;
   if (rc && (requester_.failed() || responder_.failed())) return EnterError();

@@ -61,7 +61,12 @@ class Qp {
   void OnPacketOfPeer(const Packet& packet, Instant now);
   void TransmitRequests(Instant now, Outbox& outbox);
   void TransmitAnswers(Outbox& outbox);
-  void Settle();
+  void Settle() {
+    if (requester_.failed() || responder_.failed() || state_ == QpState::kSqd) {
+      Conclude();
+    }
+  }
+  void Conclude();
 
   const QpOptions options_;
   QpAttributes attributes_;

@@ -7,6 +7,7 @@
 #ifndef ND_SOFT_RC_QP_CONFIG_H_
 #define ND_SOFT_RC_QP_CONFIG_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -51,6 +52,11 @@ struct QpAttributes {
   uint32_t window = 64;         // request packets in flight, at least 2
   uint32_t read_packets = 128;  // most that one READ request asks for
 };
+
+// Packets that may go at a time where that many bytes may.
+constexpr uint64_t PacketsOfBurst(size_t burst_bytes, uint32_t mtu_bytes) {
+  return std::clamp<uint64_t>(burst_bytes / mtu_bytes, 1, UINT8_MAX);
+}
 
 inline constexpr uint8_t kRnrRetryForever = 7;
 

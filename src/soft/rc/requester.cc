@@ -90,11 +90,11 @@ void Requester::Flush() {
 void Requester::Transmit(Instant now, Outbox& outbox) {
   if (rnr_until_ && now < *rnr_until_) return;
   rnr_until_.reset();
-  while (outbox.room() > 0) {
-    Request* const request = NextToSend();
-    if (request == nullptr) return;
-    SendPart(*request, outbox);
-    Sent(*request, EndOfPart(*request, send_at_), now);
+  while (Request* const request = NextToSend()) {
+    if (outbox.room() == 0) return;
+    const uint64_t up_to = EndOfBurst(*request, outbox);
+    SendPart(*request, up_to, outbox);
+    Sent(*request, up_to, now);
   }
 }
 
@@ -148,6 +148,20 @@ uint64_t Requester::EndOfPart(const Request& request, uint64_t position) const {
   return std::min(request.end, request.begin + (part + 1) * most);
 }
 
+// Where what goes out as one now ends.
+uint64_t Requester::EndOfBurst(const Request& request,
+                               const Outbox& outbox) const {
+  const uint64_t end = EndOfPart(request, send_at_);
+  if (!reliable() || IsAnswered(request.work.operation) || end == request.end) {
+    return end;
+  }
+  const uint64_t in_flight = send_at_ - unacked_;
+  const uint64_t most = std::min(
+      {PacketsOfBurst(outbox.burst_bytes(), attributes_.mtu_bytes),
+       attributes_.window - (in_flight - awaited_), kMaxSpan - in_flight});
+  return std::min(request.end, send_at_ + most);
+}
+
 ibv_wc_status Requester::LocalFault(const Request& request) const {
   const SendWork& work = request.work;
   if (work.fault != IBV_WC_SUCCESS) return work.fault;
@@ -175,11 +189,11 @@ void Requester::RunLocal(Request& request) {
   Retire();
 }
 
-void Requester::SendPart(Request& request, Outbox& outbox) {
+void Requester::SendPart(Request& request, uint64_t up_to, Outbox& outbox) {
   switch (request.work.operation) {
     case Operation::kSend:
     case Operation::kWrite:
-      return outbox.Send(MakeData(request));
+      return outbox.Send(MakeData(request, up_to));
     case Operation::kRead:
       return outbox.Send(MakeRead(request));
     case Operation::kCompareSwap:
@@ -190,16 +204,19 @@ void Requester::SendPart(Request& request, Outbox& outbox) {
   }
 }
 
-Outgoing Requester::MakeData(const Request& request) {
+Outgoing Requester::MakeData(const Request& request, uint64_t up_to) {
   const SendWork& work = request.work;
   const bool first = send_at_ == request.begin;
-  const bool last = send_at_ + 1 == request.end;
+  const bool last = up_to == request.end;
+  const auto packets = static_cast<uint8_t>(up_to - send_at_);
   const uint64_t offset = (send_at_ - request.begin) * attributes_.mtu_bytes;
-  const Slice payload{.segments = work.segments,
-                      .offset = offset,
-                      .length = std::min<size_t>(attributes_.mtu_bytes,
-                                                 request.length - offset)};
+  const Slice payload{
+      .segments = work.segments,
+      .offset = offset,
+      .length = std::min<size_t>(size_t{packets} * attributes_.mtu_bytes,
+                                 request.length - offset)};
   Packet packet;
+  packet.packets = packets;
   packet.bth = {
       .opcode = MessageOpcode(options_.transport, KindOf(work.operation), first,
                               last, work.ending),
@@ -207,7 +224,7 @@ Outgoing Requester::MakeData(const Request& request) {
       .pad = PadOf(payload),
       .pkey = attributes_.pkey,
       .destination = attributes_.destination,
-      .ack_req = WantsAck(last),
+      .ack_req = WantsAck(last, packets),
       .psn = PsnAt(send_at_)};
   packet.reth = {.address = work.remote_address,
                  .rkey = work.rkey,
@@ -262,9 +279,10 @@ Outgoing Requester::MakeAtomic(const Request& request) const {
 
 // On the last packet of each message, and often enough inside long ones that
 // an acknowledgement arrives before the window is full.
-bool Requester::WantsAck(bool last) {
+bool Requester::WantsAck(bool last, uint32_t packets) {
   if (!reliable()) return false;
-  const bool wanted = last || ++since_ack_req_ >= attributes_.window / 2;
+  since_ack_req_ += packets;
+  const bool wanted = last || since_ack_req_ >= attributes_.window / 2;
   if (wanted) since_ack_req_ = 0;
   return wanted;
 }
@@ -368,17 +386,19 @@ void Requester::OnReadResponse(const Packet& packet, uint64_t position,
   const Request& request = queue_.front();
   // FIRST or MIDDLE, LAST or ONLY: which of the two is the responder's choice
   // where a READ was asked again from its middle.
-  const bool last = position + 1 == EndOfPart(request, position);
-  if (request.work.operation != Operation::kRead ||
-      packet.facts().last != last) {
+  const uint64_t end = position + packet.packets;
+  const uint64_t end_of_part = EndOfPart(request, position);
+  if (request.work.operation != Operation::kRead || end > end_of_part ||
+      packet.facts().last != (end == end_of_part)) {
     return Fail(IBV_WC_BAD_RESP_ERR);
   }
-  const uint64_t offset = (position - request.begin) * attributes_.mtu_bytes;
+  const uint64_t mtu = attributes_.mtu_bytes;
+  const uint64_t offset = (position - request.begin) * mtu;
   const uint64_t expected =
-      std::min<uint64_t>(attributes_.mtu_bytes, request.length - offset);
+      std::min(packet.packets * mtu, request.length - offset);
   if (packet.payload.size() != expected) return Fail(IBV_WC_LOC_LEN_ERR);
   Scatter(packet.payload, request.work.segments, offset);
-  AnswerTaken(position, now);
+  AnswerTaken(position, packet.packets, now);
 }
 
 void Requester::OnAtomicAcknowledge(const Packet& packet, uint64_t position,
@@ -392,7 +412,7 @@ void Requester::OnAtomicAcknowledge(const Packet& packet, uint64_t position,
   std::array<std::byte, kAtomicBytes> original;
   std::memcpy(original.data(), &packet.atomic_ack_eth.original, kAtomicBytes);
   Scatter(original, request.work.segments, 0);
-  AnswerTaken(position, now);
+  AnswerTaken(position, 1, now);
 }
 
 // An answer with data acknowledges all before it; if one before it is missing,
@@ -403,12 +423,15 @@ bool Requester::IsNext(uint64_t position, Instant now) {
   return false;
 }
 
-void Requester::AnswerTaken(uint64_t position, Instant now) {
+void Requester::AnswerTaken(uint64_t position, uint64_t packets, Instant now) {
   const Request& request = queue_.front();
+  const uint64_t end = position + packets;
   const bool in_flight = send_at_ > position;  // not since it went back
-  if (in_flight && request.work.operation == Operation::kRead) --awaited_;
-  if (in_flight && position + 1 == EndOfPart(request, position)) --rd_atomics_;
-  Advance(position + 1, now);
+  if (in_flight && request.work.operation == Operation::kRead) {
+    awaited_ -= packets;
+  }
+  if (in_flight && end == EndOfPart(request, position)) --rd_atomics_;
+  Advance(end, now);
 }
 
 void Requester::Advance(uint64_t position, Instant now) {

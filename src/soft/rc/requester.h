@@ -88,12 +88,13 @@ class Requester {
   uint64_t EndOfPart(const Request& request, uint64_t position) const;
   ibv_wc_status LocalFault(const Request& request) const;
   void RunLocal(Request& request);
-  void SendPart(Request& request, Outbox& outbox);
-  Outgoing MakeData(const Request& request);
+  uint64_t EndOfBurst(const Request& request, const Outbox& outbox) const;
+  void SendPart(Request& request, uint64_t up_to, Outbox& outbox);
+  Outgoing MakeData(const Request& request, uint64_t up_to);
   Qkey QkeyOf(const SendWork& work) const;
   Outgoing MakeRead(const Request& request) const;
   Outgoing MakeAtomic(const Request& request) const;
-  bool WantsAck(bool last);
+  bool WantsAck(bool last, uint32_t packets);
   void Sent(Request& request, uint64_t up_to, Instant now);
 
   // What comes in; `position` is that of the answer's PSN.
@@ -107,7 +108,7 @@ class Requester {
   bool IsNext(uint64_t position, Instant now);
   void Advance(uint64_t position, Instant now);
   void StartAckTimer(Instant now);
-  void AnswerTaken(uint64_t position, Instant now);
+  void AnswerTaken(uint64_t position, uint64_t packets, Instant now);
 
   // Retries and ends.
   void AskAgain();

@@ -96,8 +96,8 @@ void Responder::OnMessagePacket(const Packet& packet) {
     case Verdict::kOperationalError:
       return Refuse(NakCode::kRemoteOperationalError, outcome);
   }
-  acknowledged_ = expected_;
-  ++expected_;
+  expected_ = expected_ + packet.packets;
+  acknowledged_ = expected_ - 1;
   told_ = false;
   if (packet.facts().last) ++msn_;
   if (packet.bth.ack_req) Acknowledge();
@@ -303,10 +303,12 @@ bool Responder::SendReply(Reply& reply, Outbox& outbox) {
 
 bool Responder::SendReadPart(Reply& reply, const Served& served,
                              Outbox& outbox) {
-  const uint64_t offset =
-      static_cast<uint64_t>(reply.next) * attributes_.mtu_bytes;
+  const uint64_t mtu = attributes_.mtu_bytes;
+  const uint64_t offset = reply.next * mtu;
+  const auto packets = static_cast<uint8_t>(std::min<uint64_t>(
+      served.packets - reply.next, PacketsOfBurst(outbox.burst_bytes(), mtu)));
   const size_t length =
-      std::min<uint64_t>(attributes_.mtu_bytes, served.reth.length - offset);
+      std::min<uint64_t>(packets * mtu, served.reth.length - offset);
   const Psn psn = served.psn + reply.next;
   Segment memory;
   if (length > 0) {
@@ -322,14 +324,15 @@ bool Responder::SendReadPart(Reply& reply, const Served& served,
     memory = *found;
   }
   const bool first = reply.next == reply.begin;
-  const bool last = reply.next + 1 == served.packets;
+  const bool last = reply.next + packets == served.packets;
   Packet packet;
+  packet.packets = packets;
   packet.bth = MakeBth(ReadResponseOpcode(first, last), psn);
   packet.bth.pad = PadFor(length);
   packet.aeth = {.syndrome = Syndrome::Ack(), .msn = served.msn};
   outbox.Send({.packet = packet,
                .payload = {.segments = {&memory, 1}, .length = length}});
-  ++reply.next;
+  reply.next += packets;
   return last;
 }
 

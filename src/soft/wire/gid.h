@@ -5,10 +5,16 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
 
 namespace nd::soft {
 
 using Gid = std::array<uint8_t, 16>;
+
+// What a == b says, where it is said for each packet.
+inline bool SameGid(const Gid& a, const Gid& b) {
+  return std::memcmp(a.data(), b.data(), sizeof(Gid)) == 0;
+}
 
 // What stands in front of an IPv4 address: ::ffff:a.b.c.d.
 inline constexpr std::array<uint8_t, 12> kMappedPrefix = {

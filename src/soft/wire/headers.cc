@@ -3,6 +3,7 @@
 namespace nd::soft {
 namespace {
 
+constexpr uint32_t k24Bits = 0xffffff;
 constexpr uint8_t kSolicitedBit = 0x80;
 constexpr uint8_t kMigReqBit = 0x40;
 constexpr int kPadShift = 4;
@@ -15,33 +16,35 @@ constexpr uint8_t kReservedMask = 0x7f;
 
 Bth Bth::Read(ByteReader& reader) {
   Bth bth;
-  bth.opcode = static_cast<Opcode>(reader.ReadU8());
-  const uint8_t flags = reader.ReadU8();
+  const uint32_t first = reader.ReadBe32();
+  bth.opcode = static_cast<Opcode>(first >> 24);
+  const auto flags = static_cast<uint8_t>(first >> 16);
   bth.solicited = (flags & kSolicitedBit) != 0;
   bth.mig_req = (flags & kMigReqBit) != 0;
   bth.pad = (flags >> kPadShift) & kPadMask;
   bth.version = flags & kVersionMask;
-  bth.pkey = reader.ReadBe16();
-  bth.congestion = reader.ReadU8();
-  bth.destination = Qpn(reader.ReadBe24());
-  const uint8_t ack = reader.ReadU8();
+  bth.pkey = static_cast<uint16_t>(first);
+  const uint32_t second = reader.ReadBe32();
+  bth.congestion = static_cast<uint8_t>(second >> 24);
+  bth.destination = Qpn(second & k24Bits);
+  const uint32_t third = reader.ReadBe32();
+  const auto ack = static_cast<uint8_t>(third >> 24);
   bth.ack_req = (ack & kAckReqBit) != 0;
   bth.reserved = ack & kReservedMask;
-  bth.psn = Psn(reader.ReadBe24());
+  bth.psn = Psn(third & k24Bits);
   return bth;
 }
 
 void Bth::Write(ByteWriter& writer) const {
-  writer.WriteU8(static_cast<uint8_t>(opcode));
-  writer.WriteU8(static_cast<uint8_t>(
+  const uint32_t flags =
       (solicited ? kSolicitedBit : 0) | (mig_req ? kMigReqBit : 0) |
-      (pad & kPadMask) << kPadShift | (version & kVersionMask)));
-  writer.WriteBe16(pkey);
-  writer.WriteU8(congestion);
-  writer.WriteBe24(ToUint(destination));
-  writer.WriteU8(static_cast<uint8_t>((ack_req ? kAckReqBit : 0) |
-                                      (reserved & kReservedMask)));
-  writer.WriteBe24(psn.value());
+      (pad & kPadMask) << kPadShift | (version & kVersionMask);
+  const uint32_t ack = (ack_req ? kAckReqBit : 0) | (reserved & kReservedMask);
+  writer.WriteBe32(uint32_t{static_cast<uint8_t>(opcode)} << 24 | flags << 16 |
+                   pkey);
+  writer.WriteBe32(uint32_t{congestion} << 24 |
+                   (ToUint(destination) & k24Bits));
+  writer.WriteBe32(ack << 24 | psn.value());
 }
 
 Deth Deth::Read(ByteReader& reader) {

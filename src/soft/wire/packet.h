@@ -26,6 +26,11 @@ struct Packet {
   Ieth ieth{};
   std::span<const std::byte> payload{};  // without the pad
 
+  // Within a host several packets of a RC message, with consecutive PSNs, go at
+  // a time: the headers of the first, the payloads of all, and the part of the
+  // message that they are together in the opcode. On a wire there is one.
+  uint8_t packets = 1;
+
   const OpcodeFacts& facts() const { return FactsOf(bth.opcode); }
 };
 

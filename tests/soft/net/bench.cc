@@ -45,6 +45,7 @@ void Collector::OnArrival(const Arrival& arrival) {
   const auto payload = arrival.packet.payload;
   arrived.push_back({.path = arrival.path,
                      .bth = arrival.packet.bth,
+                     .packets = arrival.packet.packets,
                      .payload = {payload.begin(), payload.end()}});
 }
 
@@ -66,7 +67,7 @@ std::vector<std::byte> Payload(size_t size, uint32_t seed) {
 }
 
 void SendTo(Network& network, const Path& path, Qpn destination, uint32_t psn,
-            size_t size) {
+            size_t size, uint8_t packets) {
   std::vector<std::byte> bytes = Payload(size, psn);
   const Segment segment(bytes);
   Outgoing outgoing;
@@ -74,6 +75,7 @@ void SendTo(Network& network, const Path& path, Qpn destination, uint32_t psn,
                          .pad = PadFor(size),
                          .destination = destination,
                          .psn = Psn(psn)};
+  outgoing.packet.packets = packets;
   outgoing.payload = {.segments = {&segment, 1}, .length = size};
   network.Send(path, outgoing);
 }

@@ -22,6 +22,7 @@ namespace nd::soft {
 struct Arrived {
   Path path;
   Bth bth;
+  uint8_t packets = 1;
   std::vector<std::byte> payload;
 };
 
@@ -59,7 +60,7 @@ std::vector<std::byte> Payload(size_t size, uint32_t seed = 0);
 
 // Sends an RC SEND ONLY to the QP, its PSN the seed of its payload.
 void SendTo(Network& network, const Path& path, Qpn destination, uint32_t psn,
-            size_t size);
+            size_t size, uint8_t packets = 1);
 // A request for a service.
 CmReq Request(CommId id, uint64_t service_id);
 // Sends a datagram to QP1.

@@ -16,7 +16,8 @@ TEST(FrameHeader, IsReadAsItWasWritten) {
                                     .flow_label = 0xfedcb,
                                     .traffic_class = 0x68,
                                     .hop_limit = 3},
-                           .from_wire = true};
+                           .from_wire = true,
+                           .packets = 9};
   std::array<std::byte, FrameHeader::kSize> bytes;
   header.Write(bytes);
   EXPECT_EQ(FrameHeader::Read(bytes), header);

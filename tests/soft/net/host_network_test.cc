@@ -168,6 +168,34 @@ TEST_F(HostNetworkTest, ARingThatWrapsKeepsEveryPacketInOrder) {
   EXPECT_EQ(a.network->counters().dropped_no_room, 0u);
 }
 
+TEST_F(HostNetworkTest, PacketsGoTogetherWhereThereIsARing) {
+  Process a(options_);
+  Process b(options_);
+  const Qpn destination = QpnOf(b.network->slot());
+  EXPECT_EQ(a.network->BurstBytes(PathWithin(), destination), 0u);
+  ASSERT_GT(a.network->Room(PathWithin(), destination), 0u);  // makes the ring
+  const size_t burst = a.network->BurstBytes(PathWithin(), destination);
+  EXPECT_EQ(burst, kMaxBurstBytes);
+  Path outside = PathWithin();
+  outside.destination = Localhost(9);
+  EXPECT_EQ(a.network->BurstBytes(outside, destination), 0u);
+
+  SendTo(*a.network, PathWithin(), destination, 7, burst, burst / 1024);
+  a.network->Flush();
+  ASSERT_TRUE(
+      ReceiveUntil({{&a, &b}}, [&] { return !b.sink.arrived.empty(); }));
+  EXPECT_EQ(b.sink.arrived[0].packets, burst / 1024);
+  EXPECT_TRUE(IsIntact(b.sink.arrived[0], burst));
+}
+
+TEST_F(HostNetworkTest, ASmallRingTakesPacketsOneByOne) {
+  Process a(WithRing(16384));
+  Process b(options_);
+  const Qpn destination = QpnOf(b.network->slot());
+  ASSERT_GT(a.network->Room(PathWithin(), destination), 0u);
+  EXPECT_EQ(a.network->BurstBytes(PathWithin(), destination), 0u);
+}
+
 TEST_F(HostNetworkTest, WhoFoundNoRoomIsToldOnceThereIs) {
   Process a(WithRing(16384));
   Process b(options_);
@@ -528,6 +556,23 @@ TEST_F(HostilePeerTest, MessagesThatAreNoFramesAreDropped) {
   SendBytes(frame);
   LetReceive();
   EXPECT_EQ(victim_.sink.arrived.size(), 1u);
+}
+
+TEST_F(HostilePeerTest, FramesOfNoPacketsOrOfOneTooLargeAreDropped) {
+  const Qpn ours = QpnOf(victim_.network->slot());
+  SendBytes(Frame({.path = PathWithin(), .packets = 0}, ours));
+  LetReceive();
+  EXPECT_EQ(counters().dropped_malformed, 1u);
+  auto link = *OutboundLink::Create(size_t{64} << 10);
+  Offer(link.offer()[0], link.offer()[1]);
+  std::vector<std::byte> frame = Frame({.path = PathWithin()}, ours);
+  frame.resize(kMaxFrameBytes + 4);
+  std::ranges::copy(frame, link.ring().Reserve(frame.size()).begin());
+  link.ring().Commit();
+  (void)link.ring().Publish();
+  LetReceive();
+  EXPECT_EQ(counters().dropped_malformed, 2u);
+  EXPECT_TRUE(victim_.sink.arrived.empty());
 }
 
 TEST_F(HostilePeerTest, FramesThatCannotComeFromThereAreDropped) {

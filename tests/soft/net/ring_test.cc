@@ -85,8 +85,7 @@ TEST_F(RingTest, WhatIsNotPublishedIsNotSeen) {
 TEST_F(RingTest, TakesAsManyRecordsAsItHasRoomFor) {
   SeededRandom random(1);
   for (int round = 0; round < 2000; ++round) {
-    const size_t room = producer_.Room(100);
-    for (size_t i = 0; i < room; ++i) {
+    while (producer_.HasRoom(100)) {
       ASSERT_TRUE(Write(1 + random.Below(100), 7)) << round;
     }
     (void)producer_.Publish();
@@ -107,14 +106,14 @@ TEST_F(RingTest, AFullRingTakesNothing) {
 }
 
 TEST_F(RingTest, AProducerThatFoundNoRoomIsToldOnceHalfIsFree) {
-  while (producer_.Room(100) > 0) ASSERT_TRUE(Write(100, 1));
+  while (producer_.HasRoom(100)) ASSERT_TRUE(Write(100, 1));
   (void)producer_.Publish();
   ASSERT_TRUE(Read(100, 1));
   EXPECT_FALSE(consumer_.Publish());
   int told = 0;
   while (Read(100, 1)) told += consumer_.Publish() ? 1 : 0;
   EXPECT_EQ(told, 1);
-  EXPECT_GT(producer_.Room(100), 0u);
+  EXPECT_TRUE(producer_.HasRoom(100));
 }
 
 TEST_F(RingTest, AConsumerIsWokenOnceARest) {
@@ -175,7 +174,7 @@ TEST_F(RingTest, AHeadThatCannotBeLeavesNoRoom) {
   for (const uint64_t head :
        {uint64_t{64}, std::numeric_limits<uint64_t>::max()}) {
     while (Write(8, 1)) control().head = head;
-    EXPECT_EQ(producer_.Room(8), 0u);
+    EXPECT_FALSE(producer_.HasRoom(8));
   }
 }
 
@@ -227,8 +226,8 @@ TEST_F(RingTest, NoBellIsLost) {
   });
   for (uint32_t value = 0; value < kRecords;) {
     const uint32_t rung = for_producer.load();
-    const size_t room = producer_.Room(40);
-    for (size_t i = 0; i < room && value < kRecords; ++i, ++value) {
+    const bool room = producer_.HasRoom(40);
+    for (; producer_.HasRoom(40) && value < kRecords; ++value) {
       const auto record = producer_.Reserve(sizeof(value) + value % 37);
       std::memcpy(record.data(), &value, sizeof(value));
       producer_.Commit();
@@ -237,7 +236,7 @@ TEST_F(RingTest, NoBellIsLost) {
       ++for_consumer;
       for_consumer.notify_one();
     }
-    if (room == 0) for_producer.wait(rung);
+    if (!room) for_producer.wait(rung);
   }
   consumer.join();
 }

@@ -24,7 +24,9 @@ std::string Offset(Psn psn) {
 
 std::string Words(const Packet& packet, size_t bytes) {
   const OpcodeFacts& facts = packet.facts();
-  const std::string at = Offset(packet.bth.psn);
+  const std::string at = absl::StrCat(
+      Offset(packet.bth.psn),
+      packet.packets == 1 ? "" : absl::StrCat(" x", packet.packets));
   const std::string msn = absl::StrCat(" msn ", packet.aeth.msn.value());
   const Syndrome syndrome = packet.aeth.syndrome;
   const char* const part = facts.first ? (facts.last ? "ONLY" : "FIRST")
@@ -194,6 +196,11 @@ Packet ReadResponse(Opcode opcode, uint32_t psn, size_t bytes) {
 Packet AtomicResponse(uint32_t psn, uint64_t original) {
   Packet packet = Request(Opcode::kRcAtomicAcknowledge, psn);
   packet.atomic_ack_eth = {.original = original};
+  return packet;
+}
+
+Packet Burst(uint8_t packets, Packet packet) {
+  packet.packets = packets;
   return packet;
 }
 

@@ -2,6 +2,7 @@
 // packets by hand. What comes out is told in words, in the manner of
 //   ACK+2 msn 3        NAK 1+0 msn 0        RNR 14+1 msn 0
 //   READ FIRST+0 msn 1 len 256              ATOMIC+1 msn 2 original 41
+//   WRITE FIRST+0 x3 len 768 (three packets that go as one)
 // where +n counts PSNs from kBasePsn.
 #ifndef ND_TESTS_SOFT_RC_BENCH_H_
 #define ND_TESTS_SOFT_RC_BENCH_H_
@@ -89,12 +90,14 @@ class BenchCompletions final : public CompletionSink {
 class BenchOutbox final : public Outbox {
  public:
   size_t room() const override { return limit; }
+  size_t burst_bytes() const override { return burst; }
   void Send(const Outgoing& outgoing) override;
 
   // The packets since the last call, in words.
   std::string Take();
 
   size_t limit = 1000;
+  size_t burst = 0;
   std::vector<Packet> packets;
   std::vector<std::vector<std::byte>> payloads;
 
@@ -116,6 +119,8 @@ Packet Acknowledge(uint32_t psn, Syndrome syndrome = Syndrome::Ack());
 Packet ReadResponse(Opcode opcode, uint32_t psn, size_t bytes);
 Packet AtomicResponse(uint32_t psn, uint64_t original);
 Packet WithAckReq(Packet packet);
+// So many packets that came as one.
+Packet Burst(uint8_t packets, Packet packet);
 
 }  // namespace nd::soft
 

@@ -319,6 +319,12 @@ TEST_F(UcTest, FailedSendStopsSendsOnly) {
   EXPECT_EQ(completions_.Take(), "send 4 ok");
 }
 
+TEST_F(UcTest, PacketsThatCameTogetherAreNotTaken) {
+  receives_.Post(1, 2 * kMtu);
+  After(Burst(2, Message(Opcode::kUcSendOnly, 0, 2 * kMtu)));
+  EXPECT_EQ(completions_.Take(), "");
+}
+
 TEST_F(UcTest, MessageIsDeliveredWithoutAWord) {
   receives_.Post(5, 1000);
   EXPECT_EQ(After(Message(Opcode::kUcSendFirst, 0, kMtu)), "");

@@ -9,6 +9,7 @@
 #include <list>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "soft/rc/bench.h"
 
 namespace nd::soft {
@@ -114,6 +115,49 @@ class RequesterTest : public testing::Test {
 TEST_F(RequesterTest, MessageUpToTheMtuIsOnePacket) {
   EXPECT_EQ(AfterPost(Operation::kSend, 0), "SEND ONLY+0 len 0 A");
   EXPECT_EQ(AfterPost(Operation::kSend, kMtu), "SEND ONLY+1 len 256 A");
+}
+
+TEST_F(RequesterTest, PacketsOfAMessageGoTogetherAsTheOutboxTakesThem) {
+  outbox_.burst = 2 * kMtu + 10;
+  EXPECT_EQ(AfterPost(Operation::kWrite, 4 * kMtu + 1),
+            "WRITE FIRST+0 x2 len 512; WRITE MIDDLE+2 x2 len 512 A; "
+            "WRITE LAST+4 len 1 A");
+  EXPECT_EQ(AfterPost(Operation::kSend, 2 * kMtu - 1),
+            "SEND ONLY+5 x2 len 511 A");
+  EXPECT_EQ(outbox_.payloads[1],
+            std::vector(BytesOf(0).begin() + 512, BytesOf(0).begin() + 1024));
+}
+
+TEST_F(RequesterTest, PacketsThatGoTogetherFitTheWindow) {
+  outbox_.burst = 5 * kMtu;
+  EXPECT_EQ(AfterPost(Operation::kSend, 12 * kMtu),
+            "SEND FIRST+0 x5 len 1280 A; SEND MIDDLE+5 x3 len 768");
+  EXPECT_EQ(After(Acknowledge(4)), "SEND LAST+8 x4 len 1024 A");
+  After(Acknowledge(11));
+  EXPECT_EQ(completions_.Take(), "send 0 ok");
+}
+
+TEST_F(RequesterTest, AnswerOfAReadInPacketsThatCameTogetherIsTaken) {
+  AfterPost(Operation::kRead, 4 * kMtu);
+  EXPECT_EQ(
+      After(Burst(3, ReadResponse(Opcode::kRcReadResponseFirst, 0, 3 * kMtu))),
+      kSilence);
+  After(ReadResponse(Opcode::kRcReadResponseLast, 3, kMtu));
+  EXPECT_EQ(completions_.Take(), "send 0 ok");
+}
+
+TEST_F(RequesterTest, MorePacketsTogetherThanAReadAskedForAreAnError) {
+  AfterPost(Operation::kRead, 2 * kMtu);
+  After(Burst(3, ReadResponse(Opcode::kRcReadResponseOnly, 0, 2 * kMtu)));
+  EXPECT_EQ(completions_.Take(),
+            absl::StrCat("send 0 status ", IBV_WC_BAD_RESP_ERR));
+}
+
+TEST_F(RequesterTest, PacketsTogetherOfTheWrongLengthAreAnError) {
+  AfterPost(Operation::kRead, 2 * kMtu);
+  After(Burst(2, ReadResponse(Opcode::kRcReadResponseOnly, 0, kMtu)));
+  EXPECT_EQ(completions_.Take(),
+            absl::StrCat("send 0 status ", IBV_WC_LOC_LEN_ERR));
 }
 
 TEST_F(RequesterTest, LongMessageIsCutAtTheMtu) {

@@ -589,5 +589,44 @@ TEST_F(ResponderTest, AtomicOnMisalignedMemoryIsInvalid) {
   EXPECT_EQ(After(FetchAdd(0, kAddress, 1)), "NAK 1+0 msn 0");
 }
 
+// ---- Packets that come as one
+
+TEST_F(ResponderTest, PacketsThatCameTogetherAreExecutedAndAckedTogether) {
+  EXPECT_EQ(After(Burst(3, Write(Opcode::kRcWriteFirst, 0, 3 * kMtu, 1000))),
+            kSilence);
+  EXPECT_EQ(AfterWithAckReq(Write(Opcode::kRcWriteLast, 3, 1000 - 3 * kMtu, 0)),
+            "ACK+3 msn 1");
+  receives_.Post(1, 1000);
+  EXPECT_EQ(
+      AfterWithAckReq(Burst(2, Message(Opcode::kRcSendOnly, 4, 2 * kMtu - 3))),
+      "ACK+5 msn 2");
+  EXPECT_EQ(completions_.Take(), "recv 1 ok 509");
+}
+
+TEST_F(ResponderTest, PacketsTogetherHaveTheLengthsThatEachWouldHave) {
+  EXPECT_EQ(After(Burst(2, Write(Opcode::kRcWriteFirst, 0, 2 * kMtu - 1, 999))),
+            "NAK 1+0 msn 0");
+  responder_.Start();
+  EXPECT_EQ(After(Burst(2, Write(Opcode::kRcWriteOnly, 0, kMtu, kMtu))),
+            "NAK 1+0 msn 0");
+  responder_.Start();
+  EXPECT_EQ(After(Burst(
+                2, Write(Opcode::kRcWriteOnly, 0, 2 * kMtu + 1, 2 * kMtu + 1))),
+            "NAK 1+0 msn 0");
+}
+
+TEST_F(ResponderTest, PacketsTogetherOfWhichSomeAreKnownAreRepetitions) {
+  After(Write(Opcode::kRcWriteFirst, 0, kMtu, 1000));
+  EXPECT_EQ(After(Burst(3, Write(Opcode::kRcWriteFirst, 0, 3 * kMtu, 1000))),
+            "ACK+0 msn 0");
+}
+
+TEST_F(ResponderTest, AnswerOfAReadGoesTogetherAsTheOutboxTakesIt) {
+  outbox_.burst = 2 * kMtu;
+  EXPECT_EQ(After(ReadRequest(0, kAddress, 5 * kMtu)),
+            "READ FIRST+0 x2 msn 1 len 512; READ MIDDLE+2 x2 len 512; "
+            "READ LAST+4 msn 1 len 256");
+}
+
 }  // namespace
 }  // namespace nd::soft
