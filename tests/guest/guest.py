@@ -8,7 +8,8 @@ usage:
   guest.py exec    --dir D [--cwd DIR] [--env K=V] [--timeout S] -- CMD...
   guest.py stop    --dir D
 
-run and start also take --memory MIB (3072) and --accel kvm|tcg|auto (auto).
+run and start also take --memory MIB (3072), --accel kvm|tcg|auto (auto) and
+--tap NAME: the guest's eth0, with rxe2 above it, is the host's tap device NAME.
 
 prepare downloads Debian's current kernel package (it is not installed) and
 builds the guest's image in the directory D; it does nothing when that is up to
@@ -99,6 +100,7 @@ def parse_arguments() -> argparse.Namespace:
                                 metavar="MIB")
             action.add_argument("--accel", choices=("auto", "kvm", "tcg"),
                                 default="auto")
+            action.add_argument("--tap", metavar="NAME")
         if name in ("run", "exec"):
             action.add_argument("--cwd", default=os.getcwd())
             action.add_argument("--env", action="append", default=[],
@@ -167,7 +169,8 @@ COMMANDS = {"prepare": do_prepare, "run": do_run, "start": do_start,
 
 def boot_machine(arguments: argparse.Namespace, detached: bool) -> Machine:
     image = prepare(arguments.dir)
-    options = Options(arguments.memory, arguments.accel, detached)
+    options = Options(arguments.memory, arguments.accel, detached,
+                      arguments.tap)
     return boot(image, arguments.dir, options)
 
 

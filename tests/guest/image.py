@@ -32,7 +32,9 @@ MODULES = {
     "root": ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_console"),
     # rxe asks the crypto API for "crc32" by name: modprobe cannot know.
     "rdma": ("crc32_generic", "rdma_rxe", "ib_uverbs", "rdma_ucm", "ib_umad",
-             "veth", "dummy", "sch_netem", "sch_tbf"),
+             "virtio_net", "veth", "dummy", "sch_netem", "sch_tbf",
+             # What loses packets that come by the tap.
+             "ifb", "sch_ingress", "cls_matchall", "act_mirred"),
 }
 
 META_PACKAGE = "linux-image-amd64"

@@ -179,6 +179,7 @@ class Options:
     memory_mib: int
     accelerator: str  # kvm, tcg or auto
     detached: bool  # outlives this process
+    tap: str | None = None  # the host's end of the guest's eth0
 
 
 def boot(image: Image, state_dir: Path, options: Options) -> Machine:
@@ -257,6 +258,12 @@ def qemu_command(accelerator: str, image: Image, options: Options,
                    "readonly=on,multidevs=remap",
         "-device", "virtio-serial-pci",
     ]
+    if options.tap:
+        command += [
+            "-netdev", f"tap,id=tap,ifname={options.tap},"
+                       "script=no,downscript=no",
+            "-device", "virtio-net-pci,netdev=tap,mac=02:00:00:99:00:02",
+        ]
     for number in range(PORTS):
         command += [
             "-chardev", f"socket,id=port{number},server=on,wait=off,"

@@ -54,3 +54,14 @@ done
 
 rdma link add rxe0 type rxe netdev veth0
 rdma link add rxe1 type rxe netdev veth1
+
+# The host's tap, where the guest has one; the host is 10.99.0.1 and fd99::1.
+if [ -e /sys/class/net/eth0 ]; then
+  echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad
+  ip -batch - << 'END'
+link set eth0 mtu 4200 up
+addr add 10.99.0.2/24 dev eth0
+addr add fd99::2/64 dev eth0 nodad
+END
+  rdma link add rxe2 type rxe netdev eth0
+fi

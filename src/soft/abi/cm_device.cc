@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cinttypes>
 #include <cstdio>
+#include <ctime>
 #include <memory>
 #include <span>
 #include <utility>
@@ -104,6 +105,20 @@ class CmFiles final : private UcmaHost {
     events_.erase(file->file);
   }
 
+  // As the kernel does when a process ends: its connections end too, and their
+  // peers are told. Where the lock is not to be had, perhaps since exit is
+  // called by a signal's handler that interrupted its holder, they are not.
+  void CloseAllAtExit() {
+    constexpr int kTries = 100;
+    constexpr timespec kPause{.tv_sec = 0, .tv_nsec = 1'000'000};
+    for (int i = 0; i < kTries; ++i, nanosleep(&kPause, nullptr)) {
+      if (!mutex().TryAcquire()) continue;
+      for (const auto& [file, event_fd] : events_) ucma_.Close(file);
+      mutex().Release();
+      return;
+    }
+  }
+
  private:
   struct File {
     uint64_t id = 0;
@@ -178,6 +193,11 @@ std::atomic<SoftProcess*> g_owner{nullptr};
 // Of the process as it is now: a child of fork has none before it opens one.
 CmFiles* Files() {
   return g_owner.load() == SoftProcess::Current() ? g_files.load() : nullptr;
+}
+
+// After all of the program's own that runs at its exit.
+[[gnu::destructor]] void CloseFilesAtExit() {
+  if (CmFiles* const files = Files()) files->CloseAllAtExit();
 }
 
 absl::StatusOr<CmFiles*> BeginFiles() {

@@ -49,7 +49,7 @@ void Requester::Reset() {
   posted_ = unacked_ = send_at_ = max_sent_ = 0;
   GoBack();
   retries_ = rnr_retries_ = 0;
-  asked_again_ = draining_ = failed_ = false;
+  asked_again_ = probing_ = draining_ = failed_ = false;
   rnr_until_.reset();
 }
 
@@ -134,6 +134,7 @@ bool Requester::MaySend(const Request& request) const {
 }
 
 bool Requester::WindowHasRoom(const Request& request) const {
+  if (probing_ && send_at_ > unacked_) return false;
   const uint64_t end = EndOfPart(request, send_at_);
   const bool comparable = end - unacked_ <= kMaxSpan;
   return comparable && send_at_ - unacked_ - awaited_ < attributes_.window;
@@ -152,7 +153,8 @@ uint64_t Requester::EndOfPart(const Request& request, uint64_t position) const {
 uint64_t Requester::EndOfBurst(const Request& request,
                                const Outbox& outbox) const {
   const uint64_t end = EndOfPart(request, send_at_);
-  if (!reliable() || IsAnswered(request.work.operation) || end == request.end) {
+  if (!reliable() || IsAnswered(request.work.operation) || probing_ ||
+      end == request.end) {
     return end;
   }
   const uint64_t in_flight = send_at_ - unacked_;
@@ -282,7 +284,8 @@ Outgoing Requester::MakeAtomic(const Request& request) const {
 bool Requester::WantsAck(bool last, uint32_t packets) {
   if (!reliable()) return false;
   since_ack_req_ += packets;
-  const bool wanted = last || since_ack_req_ >= attributes_.window / 2;
+  const bool wanted =
+      last || probing_ || since_ack_req_ >= attributes_.window / 2;
   if (wanted) since_ack_req_ = 0;
   return wanted;
 }
@@ -438,7 +441,7 @@ void Requester::Advance(uint64_t position, Instant now) {
   unacked_ = position;
   send_at_ = std::max(send_at_, unacked_);
   retries_ = rnr_retries_ = 0;
-  asked_again_ = false;
+  asked_again_ = probing_ = false;
   rnr_until_.reset();
   ack_deadline_.reset();
   if (send_at_ > unacked_) StartAckTimer(now);
@@ -458,7 +461,11 @@ std::optional<Instant> Requester::NextDeadline() const {
 
 void Requester::OnTimer(Instant now) {
   if (rnr_until_ && now >= *rnr_until_) rnr_until_.reset();
-  if (ack_deadline_ && now >= *ack_deadline_) Retry();
+  if (!ack_deadline_ || now < *ack_deadline_) return;
+  Retry();
+  // The peer may be slow, not deaf: all that is in flight once more, and an
+  // answer to each of those, would make it slower. One packet finds out.
+  probing_ = !failed_;
 }
 
 // Something was lost, says the responder. It says so once and again only after
@@ -476,6 +483,7 @@ void Requester::Retry() {
 }
 
 void Requester::GoBack() {
+  probing_ = false;
   send_at_ = unacked_;
   send_index_ = 0;
   awaited_ = 0;

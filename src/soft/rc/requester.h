@@ -138,6 +138,7 @@ class Requester {
   uint8_t retries_ = 0;
   uint8_t rnr_retries_ = 0;
   bool asked_again_ = false;
+  bool probing_ = false;  // after silence, one packet and no more
 
   std::optional<Instant> ack_deadline_;
   std::optional<Instant> rnr_until_;

@@ -257,7 +257,7 @@ class Perftest(SoftTest):
 
     def test_by_rdma_cm(self) -> None:
         for program in ("ib_send_bw", "ib_write_bw", "ib_read_bw",
-                        "ib_atomic_bw", "ib_send_lat"):
+                        "ib_atomic_bw", "ib_send_lat", "ib_atomic_lat"):
             with self.subTest(program):
                 self.perftest(program, "-R")
 

@@ -587,6 +587,28 @@ TEST_F(RequesterTest, TimeoutResendsFromTheFirstUnacknowledged) {
   EXPECT_EQ(AfterWait(microseconds(1)), "SEND ONLY+1 len 4 A");
 }
 
+TEST_F(RequesterTest, TimeoutResendsOnePacketThatAsksForAnAck) {
+  AfterPost(Operation::kSend, 3 * kMtu);
+  AfterPost(Operation::kSend);
+  EXPECT_EQ(AfterWait(kTimeout), "SEND FIRST+0 len 256 A");
+  EXPECT_EQ(After(Acknowledge(0)),
+            "SEND MIDDLE+1 len 256; SEND LAST+2 len 256 A; SEND ONLY+3 len 4 A");
+}
+
+TEST_F(RequesterTest, PeerThatHasAllAfterATimeoutGetsNoneOfItAgain) {
+  AfterPost(Operation::kSend, 3 * kMtu);
+  AfterWait(kTimeout);
+  EXPECT_EQ(After(Acknowledge(2)), kSilence);
+  EXPECT_EQ(completions_.Take(), "send 0 ok");
+}
+
+TEST_F(RequesterTest, SequenceNakAfterATimeoutResendsAll) {
+  AfterPost(Operation::kSend, 2 * kMtu);
+  AfterWait(kTimeout);
+  EXPECT_EQ(After(SequenceNak(0)),
+            "SEND FIRST+0 len 256; SEND LAST+1 len 256 A");
+}
+
 TEST_F(RequesterTest, RetryCountIsTheNumberOfRepeats) {
   AfterPost(Operation::kSend);
   EXPECT_EQ(AfterWait(kTimeout), "SEND ONLY+0 len 4 A");
