@@ -142,6 +142,7 @@ void Qp::Settle() {
   if (!receives()) return;
   const bool rc = options_.transport == Transport::kRc;
   if (rc && (requester_.failed() || responder_.failed())) return EnterError();
+  if (unreliable_.failed()) return EnterError();
   if (requester_.failed() && state_ != QpState::kSqe) {
     state_ = QpState::kSqe;
     requester_.Flush();

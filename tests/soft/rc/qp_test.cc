@@ -356,7 +356,28 @@ TEST_F(UcTest, WhatIsWrongDropsTheMessageAndHarmsNothing) {
   EXPECT_EQ(completions_.Take(), "recv 5 ok 4");
 }
 
+// It would be in the way of all that comes.
+TEST_F(UcTest, ReceiveThatCannotBeUsedEndsInError) {
+  receives_.Post(5, 10, IBV_WC_LOC_PROT_ERR);
+  receives_.Post(6, 10);
+  After(Message(Opcode::kUcSendOnly, 0, 4));
+  EXPECT_EQ(completions_.Take(), "recv 5 status 4, recv 6 status 5");
+  EXPECT_EQ(qp_.state(), QpState::kErr);
+}
+
 // ---- UD
+
+TEST_F(UdTest, ReceiveThatCannotBeUsedEndsInError) {
+  receives_.Post(5, 10, IBV_WC_LOC_LEN_ERR);
+  After(Datagram(4));
+  EXPECT_EQ(completions_.Take(), "recv 5 status 1");
+  EXPECT_EQ(qp_.state(), QpState::kErr);
+  ASSERT_TRUE(Move(QpState::kReset));
+  MoveTo(QpState::kRts);
+  receives_.Post(6, 10);
+  After(Datagram(4));
+  EXPECT_EQ(completions_.Take(), "recv 6 ok 4");
+}
 
 TEST_F(UdTest, DatagramGoesWhereItsWorkSays) {
   SendWork work{.wr_id = 1, .signaled = true};
