@@ -279,7 +279,35 @@ TEST_F(QpTest, DrainedIsToldAgainTheNextTime) {
   EXPECT_EQ(completions_.Take(), "event 5, event 5");
 }
 
+TEST_F(QpTest, OnlyTheNextPermittedWriteBegins) {
+  const Reth reth{.address = kAddress, .rkey = kKey, .length = kMtu + 1};
+  const auto first = [&reth](uint32_t psn) {
+    return WriteRequest(Opcode::kRcWriteFirst, psn, kMtu, reth);
+  };
+  EXPECT_FALSE(qp_.BeginsWrite(first(0)));
+  MoveTo(QpState::kRts);
+  EXPECT_TRUE(qp_.BeginsWrite(first(0)));
+  EXPECT_FALSE(qp_.BeginsWrite(first(1)));
+  EXPECT_FALSE(qp_.BeginsWrite(Message(Opcode::kRcSendFirst, 0, kMtu)));
+  After(first(0));
+  EXPECT_FALSE(qp_.BeginsWrite(first(0)));
+  EXPECT_FALSE(qp_.BeginsWrite(first(1)));
+  EXPECT_FALSE(qp_.BeginsWrite(WriteRequest(Opcode::kRcWriteLast, 1, 1, reth)));
+  After(WriteRequest(Opcode::kRcWriteLast, 1, 1, reth));
+  EXPECT_TRUE(qp_.BeginsWrite(first(2)));
+  attributes_.access = IBV_ACCESS_REMOTE_READ;
+  ASSERT_TRUE(Move(QpState::kRts));
+  EXPECT_FALSE(qp_.BeginsWrite(first(2)));
+}
+
 // ---- UC
+
+TEST_F(UcTest, AnyFirstPacketBeginsAWrite) {
+  Packet first = Message(Opcode::kUcWriteOnly, 7, 4);
+  EXPECT_TRUE(qp_.BeginsWrite(first));
+  first.bth.opcode = Opcode::kUcWriteLast;
+  EXPECT_FALSE(qp_.BeginsWrite(first));
+}
 
 TEST_F(UcTest, WorkCompletesWithItsLastPacket) {
   std::vector<std::byte> bytes = Pattern(kMtu + 1);
