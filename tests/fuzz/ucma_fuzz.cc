@@ -1,11 +1,10 @@
 // Two hosts whose programs write what the input says to the character device.
 // For libFuzzer; as a plain test see soft/abi/ucma_fuzz_test.cc.
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <span>
 
+#include "fuzz/choices.h"
 #include "soft/abi/ucma_world.h"
 
 namespace nd::soft {
@@ -15,30 +14,6 @@ constexpr size_t kMemory = 1024;  // that pointers lead to
 constexpr uint16_t kListenedTo = 7000;
 constexpr uint16_t kTcp = RDMA_PS_TCP;
 constexpr uint16_t kUdp = RDMA_PS_UDP;
-
-void Require(bool condition, const char* what) {
-  if (condition) return;
-  std::fprintf(stderr, "broken: %s\n", what);
-  std::abort();
-}
-
-// Decisions, taken from the input; zeros once it is used up.
-class Choices {
- public:
-  explicit Choices(std::span<const uint8_t> input) : rest_(input) {}
-
-  bool empty() const { return rest_.empty(); }
-  uint8_t Byte() {
-    if (rest_.empty()) return 0;
-    const uint8_t byte = rest_.front();
-    rest_ = rest_.subspan(1);
-    return byte;
-  }
-  uint32_t Below(uint32_t n) { return Byte() % n; }
-
- private:
-  std::span<const uint8_t> rest_;
-};
 
 UcmaSockaddr ChooseAddress(Choices& choices) {
   constexpr Gid kAny4 = Mapped({});

@@ -24,10 +24,15 @@ class FaultPlan {
 
   // Whether this message is to find no receive.
   bool RefuseReceive() { return random_.WithProbability(spec_.rnr); }
+  // Whether the payload of this WRITE is to be placed out of order, and late.
+  bool ShuffleWrite() { return random_.WithProbability(spec_.shuffle); }
   // How this send is to fail, if it is.
   std::optional<ibv_wc_status> FailCompletion();
   // Whether this request for a connection is to be rejected.
   bool RejectConnection() { return random_.WithProbability(spec_.cm_reject); }
+
+  // For what a fault does in detail.
+  Random& random() { return random_; }
 
   // Events of the port and the device: IBV_EVENT_PORT_ERR, PORT_ACTIVE,
   // GID_CHANGE, DEVICE_FATAL.

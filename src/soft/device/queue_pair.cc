@@ -143,6 +143,7 @@ int QueuePair::Modify(const ibv_qp_attr& attr, int mask,
   const ibv_qp_state to = (mask & IBV_QP_STATE) != 0 ? attr.qp_state : state();
   if (to == IBV_QPS_RESET || to == IBV_QPS_ERR) {
     if (!qp_.Modify(FromVerbs(to), qp_.attributes())) return EINVAL;
+    (void)shuffled_.Take();
     if (to == IBV_QPS_RESET) {
       receives_.Clear();
       heard_ = false;
@@ -373,15 +374,47 @@ void QueuePair::OnArrival(const Arrival& arrival, Instant now) {
     return;
   }
   heard_ = true;
+  if (options_.faults != nullptr && HoldBack(arrival, now)) return;
+  TakeArrival(arrival, now);
+}
+
+void QueuePair::TakeArrival(const Arrival& arrival, Instant now) {
   arrival_ = &arrival;
   qp_.OnPacket(arrival.packet, now);
   arrival_ = nullptr;
   SettleFault();
 }
 
+bool QueuePair::HoldBack(const Arrival& arrival, Instant now) {
+  if (!shuffled_.holding()) {
+    if (!qp_.BeginsWrite(arrival.packet) || !options_.faults->ShuffleWrite()) {
+      return false;
+    }
+    shuffled_.Begin(arrival.packet, now);
+  }
+  if (!shuffled_.Hold(arrival, *this, options_.faults->random())) {
+    TakeHeldBack(now);
+  }
+  return true;
+}
+
+void QueuePair::TakeHeldBack(Instant now) {
+  for (LateArrival& late : shuffled_.Take()) {
+    late.packet.payload = late.payload;
+    TakeArrival({.path = late.path, .packet = late.packet}, now);
+  }
+}
+
 void QueuePair::OnTimer(Instant now) {
+  if (shuffled_.holding() && now >= *shuffled_.until()) TakeHeldBack(now);
   qp_.OnTimer(now);
   SettleFault();
+}
+
+std::optional<Instant> QueuePair::NextDeadline() const {
+  const auto next = qp_.NextDeadline();
+  if (!shuffled_.holding()) return next;
+  return std::min(next.value_or(*shuffled_.until()), *shuffled_.until());
 }
 
 bool QueuePair::Transmit(Instant now, Network& network) {

@@ -17,6 +17,7 @@
 #include "soft/device/fault_plan.h"
 #include "soft/device/memory_table.h"
 #include "soft/device/receive_store.h"
+#include "soft/device/shuffled_writes.h"
 #include "soft/net/network.h"
 #include "soft/rc/memory.h"
 #include "soft/rc/outbox.h"
@@ -83,7 +84,7 @@ class QueuePair final : private RemoteMemory,
 
   void OnArrival(const Arrival& arrival, Instant now);
   void OnTimer(Instant now);
-  std::optional<Instant> NextDeadline() const { return qp_.NextDeadline(); }
+  std::optional<Instant> NextDeadline() const;
   // False: there was no room for all of it.
   [[nodiscard]] bool Transmit(Instant now, Network& network);
 
@@ -131,6 +132,10 @@ class QueuePair final : private RemoteMemory,
   int PostWork(const SendWork& work);
   [[nodiscard]] bool SplitForGrh();
   void Push(CompletionQueue& cq, const CqEntry& entry);
+  // The fault `shuffle`. True: the packet is held back.
+  bool HoldBack(const Arrival& arrival, Instant now);
+  void TakeHeldBack(Instant now);
+  void TakeArrival(const Arrival& arrival, Instant now);
   // What the faults make of a send's outcome, and of the queue pair after it.
   ibv_wc_status WithFaults(ibv_wc_status status);
   void SettleFault();
@@ -152,6 +157,7 @@ class QueuePair final : private RemoteMemory,
   const Arrival* arrival_ = nullptr;  // in OnArrival
   bool heard_ = false;
   bool failing_ = false;  // a send was made to fail: on the way to ERR
+  ShuffledWrites shuffled_;
 
   Qp qp_;
 };

@@ -127,6 +127,7 @@ constexpr auto kKinds = std::to_array<Kind>({
        return ReadAt(text, spec.delay.by, spec.delay.probability);
      }},
     {"rnr", kProbability, ReadProbability<&FaultSpec::rnr>},
+    {"shuffle", kProbability, ReadProbability<&FaultSpec::shuffle>},
     {"cqe", "STATUS@PROBABILITY, STATUS as in IBV_WC_RETRY_EXC_ERR",
      [](absl::string_view text, FaultSpec& spec) {
        return ReadAt(text, spec.cqe.status, spec.cqe.probability);
@@ -162,7 +163,6 @@ absl::Status ReadPiece(absl::string_view piece, FaultSpec& spec,
   for (const Kind& kind : kKinds) {
     absl::StrAppend(&names, names.empty() ? "" : ", ", kind.name);
   }
-  if (name == "shuffle") return Wrong(piece, "not served");
   return Wrong(piece, absl::StrCat("no such fault; there are ", names));
 }
 

@@ -39,7 +39,8 @@ struct FaultSpec {
   double reorder = 0;
   double corrupt = 0;
   Delay delay{};
-  double rnr = 0;  // of a message that needs a receive
+  double rnr = 0;      // of a message that needs a receive
+  double shuffle = 0;  // of a WRITE
   FailedCompletion cqe{};
   double cm_reject = 0;  // of a request for a connection
   std::optional<PortDown> port_down{};

@@ -2,6 +2,7 @@
 #ifndef ND_SOFT_RC_FIXED_RING_H_
 #define ND_SOFT_RC_FIXED_RING_H_
 
+#include <cassert>
 #include <cstddef>
 #include <utility>
 #include <vector>
@@ -28,10 +29,12 @@ class FixedRing {
 
   // There is room: !full().
   T& Push(T value) {
+    assert(!full());
     ++size_;
     return back() = std::move(value);
   }
   void PopFront() {
+    assert(!empty());
     begin_ = SlotOf(1);
     --size_;
   }

@@ -100,6 +100,16 @@ bool Qp::Accepts(const Packet& packet) const {
          (packet.facts().is_response() ? sends() : receives());
 }
 
+bool Qp::BeginsWrite(const Packet& packet) const {
+  const OpcodeFacts& facts = packet.facts();
+  if (facts.kind != PacketKind::kWrite || !facts.first || !Accepts(packet) ||
+      (attributes_.access & IBV_ACCESS_REMOTE_WRITE) == 0) {
+    return false;
+  }
+  // UC takes any first packet.
+  return options_.transport != Transport::kRc || responder_.Begins(packet);
+}
+
 void Qp::OnPacketOfPeer(const Packet& packet, Instant now) {
   if (packet.facts().is_response()) return requester_.OnPacket(packet, now);
   if (options_.transport == Transport::kRc) return responder_.OnPacket(packet);
@@ -143,6 +153,7 @@ void Qp::Conclude() {
   if (!receives()) return;
   const bool rc = options_.transport == Transport::kRc;
   if (rc && (requester_.failed() || responder_.failed())) return EnterError();
+  if (unreliable_.failed()) return EnterError();
   if (requester_.failed() && state_ != QpState::kSqe) {
     state_ = QpState::kSqe;
     requester_.Flush();

@@ -47,6 +47,8 @@ class Qp {
   void OnReceivePosted();
 
   void OnPacket(const Packet& packet, Instant now);
+  // Whether OnPacket would take it as the first of a WRITE that is permitted.
+  bool BeginsWrite(const Packet& packet) const;
   void OnTimer(Instant now);
   std::optional<Instant> NextDeadline() const;
   void Transmit(Instant now, Outbox& outbox);

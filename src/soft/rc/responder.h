@@ -35,6 +35,12 @@ class Responder {
   // A request of the peer.
   void OnPacket(const Packet& packet);
 
+  // Whether OnPacket would take it as the first of a message.
+  bool Begins(const Packet& packet) const {
+    return packet.bth.psn == expected_ && packet.facts().first &&
+           !inbound_.busy();
+  }
+
   // Sends the answers that wait, up to the outbox's room.
   void Transmit(Outbox& outbox);
 

@@ -9,6 +9,7 @@ UnreliableResponder::UnreliableResponder(const QpOptions& options,
 
 void UnreliableResponder::Start() {
   expected_ = attributes_.receive_psn;
+  failed_ = false;
   inbound_.Reset();
 }
 
@@ -30,9 +31,13 @@ void UnreliableResponder::OnConnected(const Packet& packet) {
 }
 
 void UnreliableResponder::Take(const Packet& packet) {
-  if (inbound_.OnPacket(packet).verdict != Verdict::kExecuted) {
-    inbound_.Abandon();
+  const Outcome outcome = inbound_.OnPacket(packet);
+  if (outcome.verdict == Verdict::kExecuted) return;
+  if (outcome.verdict == Verdict::kOperationalError) {
+    failed_ = inbound_.FailReceive(outcome.receive_status);
+    return;
   }
+  inbound_.Abandon();
 }
 
 }  // namespace nd::soft

@@ -1,5 +1,5 @@
-// The receiving half of UC and UD queue pairs: what is wrong is dropped, and
-// the peer is told nothing (IBA vol. 1, 9.8.2 and 9.8.3).
+// The receiving half of UC and UD queue pairs: what is wrong with a packet
+// drops it, and the peer is told nothing (IBA vol. 1, 9.8.2 and 9.8.3).
 #ifndef ND_SOFT_RC_UNRELIABLE_H_
 #define ND_SOFT_RC_UNRELIABLE_H_
 
@@ -20,6 +20,10 @@ class UnreliableResponder {
   // On the way to RTR.
   void Start();
   void OnPacket(const Packet& packet);
+
+  // A receive could not be used: it has completed so, and the queue pair must
+  // go to ERR.
+  bool failed() const { return failed_; }
   void FlushReceive() { inbound_.FailReceive(IBV_WC_WR_FLUSH_ERR); }
 
  private:
@@ -31,6 +35,7 @@ class UnreliableResponder {
   const QpAttributes& attributes_;
   Inbound inbound_;
   Psn expected_;  // UC
+  bool failed_ = false;
 };
 
 }  // namespace nd::soft

@@ -80,9 +80,92 @@ INSTANTIATE_TEST_SUITE_P(Faults, Survives,
                          testing::Values("", "drop=0.1", "corrupt=0.1",
                                          "duplicate=0.5", "reorder=0.3",
                                          "delay=300us@0.2", "rnr=0.5",
+                                         "shuffle=1",
+                                         "shuffle=0.5;drop=0.1;duplicate=0.3",
                                          "port-down=after:0s,for:3ms",
                                          "drop=0.05;reorder=0.1;duplicate=0.1;"
                                          "delay=1ms@0.05;rnr=0.2"));
+
+// What a program that polls the last byte takes for the end of a WRITE.
+TEST(FaultyDevice, LastByteOfAShuffledWriteComesBeforeOthers) {
+  constexpr uint32_t kLength = 5000;
+  DeviceWorld world("", "shuffle=1");
+  world.Connect();
+  std::fill_n(world.client.memory.begin(), kLength, std::byte{1});
+  int early = 0;
+  for (uint64_t id = 0; id < 20; ++id) {
+    std::fill_n(world.server.memory.begin(), kLength, std::byte{0});
+    ASSERT_EQ(world.client.Post(id, {.opcode = IBV_WR_RDMA_WRITE,
+                                     .length = kLength,
+                                     .remote = world.server.address(0),
+                                     .rkey = world.server.key}),
+              0);
+    world.Run({});
+    EXPECT_THAT(world.client.Statuses(), IsEmpty());
+    const auto begin = world.server.memory.begin();
+    const auto there = std::count(begin, begin + kLength, std::byte{1});
+    EXPECT_GT(there, 0);
+    EXPECT_LT(there, kLength);
+    if (begin[kLength - 1] == std::byte{1}) ++early;
+    world.Run(milliseconds(1));
+    EXPECT_THAT(world.client.Statuses(), ElementsAre(IBV_WC_SUCCESS));
+    EXPECT_EQ(std::count(begin, begin + kLength, std::byte{1}), kLength);
+    EXPECT_EQ(begin[kLength], std::byte{0});
+  }
+  EXPECT_GT(early, 0);
+  EXPECT_LT(early, 20);
+}
+
+class Behind : public testing::TestWithParam<ibv_wr_opcode> {};
+
+TEST_P(Behind, CompletionFindsAllOfAShuffledWrite) {
+  constexpr uint32_t kLength = 5000;
+  DeviceWorld world("", "shuffle=1");
+  world.Connect();
+  for (uint8_t round = 1; round <= 20; ++round) {
+    std::fill_n(world.client.memory.begin(), kLength, std::byte{round});
+    ASSERT_EQ(world.server.PostReceive(round, 40000, 8), 0);
+    ASSERT_EQ(world.client.Post(1, {.opcode = IBV_WR_RDMA_WRITE,
+                                    .length = kLength,
+                                    .remote = world.server.address(0),
+                                    .rkey = world.server.key}),
+              0);
+    ASSERT_EQ(world.client.Post(2, {.opcode = GetParam(),
+                                    .length = 8,
+                                    .remote = world.server.address(kLength),
+                                    .rkey = world.server.key}),
+              0);
+    const auto begin = world.server.memory.begin();
+    while (world.server.cq->empty()) world.Run({});
+    EXPECT_EQ(std::count(begin, begin + kLength, std::byte{round}), kLength);
+    EXPECT_THAT(world.server.Statuses(), ElementsAre(IBV_WC_SUCCESS));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(AWrite, Behind,
+                         testing::Values(IBV_WR_SEND,
+                                         IBV_WR_RDMA_WRITE_WITH_IMM));
+
+// It would come after the end of what it was to.
+TEST(FaultyDevice, WhatIsHeldBackIsForgottenWithTheConnection) {
+  DeviceWorld world("", "shuffle=1");
+  world.Connect();
+  ASSERT_EQ(world.client.Post(1, {.opcode = IBV_WR_RDMA_WRITE,
+                                  .length = 4096,
+                                  .remote = world.server.address(0),
+                                  .rkey = world.server.key}),
+            0);
+  world.Run({});
+  ibv_qp_attr attr{};
+  attr.qp_state = IBV_QPS_RESET;
+  ASSERT_EQ(world.server.device->ModifyQp(*world.server.qp, IBV_QPT_RC, attr,
+                                          IBV_QP_STATE),
+            0);
+  const auto memory = world.server.memory;
+  world.server.Connect(world.client);
+  world.Run(std::chrono::microseconds(600));
+  EXPECT_EQ(world.server.memory, memory);
+}
 
 TEST(FaultyDevice, NothingArrivesRetriesAreExceeded) {
   DeviceWorld world("", "drop=1");

@@ -28,7 +28,7 @@ TEST(FaultSpec, NothingIsNoFault) {
 TEST(FaultSpec, ReadsEveryKind) {
   const auto spec = ParseFaultSpec(
       "seed=7; drop=0.01; duplicate=0.001; delay=2ms@0.02; reorder=0.05;"
-      "corrupt=1; rnr=0.5; cqe=RETRY_EXC_ERR@0.25; cm-reject=0.1;"
+      "corrupt=1; rnr=0.5; shuffle=0.3; cqe=RETRY_EXC_ERR@0.25; cm-reject=0.1;"
       "port-down=after:3s,for:1.5s; gid-change=after:200us;"
       "device-removal=after:0s");
   ASSERT_TRUE(spec.ok()) << spec.status();
@@ -42,6 +42,7 @@ TEST(FaultSpec, ReadsEveryKind) {
           .corrupt = 1,
           .delay = {.probability = 0.02, .by = milliseconds(2)},
           .rnr = 0.5,
+          .shuffle = 0.3,
           .cqe = {.probability = 0.25, .status = IBV_WC_RETRY_EXC_ERR},
           .cm_reject = 0.1,
           .port_down = {{.after = seconds(3), .lasts = milliseconds(1500)}},
@@ -65,7 +66,7 @@ TEST(FaultSpec, SaysWhichPieceIsWrong) {
       {"port-down=3s", "'port-down=3s'"},
       {"port-down=after:3s,until:4s", "'port-down=after:3s,until:4s'"},
       {"device-removal=after:", "'device-removal=after:'"},
-      {"shuffle=0.2", "'shuffle=0.2': not served"},
+      {"shuffle=2", "'shuffle' takes a probability from 0 to 1"},
       {"lightning=1", "'lightning=1': no such fault; there are seed, drop"},
   };
   for (const auto& [text, reason] : kWrong) {

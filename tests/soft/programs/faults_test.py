@@ -140,6 +140,11 @@ class Rping(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done)
         self.assertNotIn("data mismatch", done.stdout)
 
+    def test_shuffled_writes_are_whole_when_they_complete(self):
+        done = rping("-V", "-C", "50", "-S", "60000", faults="seed=7;shuffle=0.5")
+        self.assertEqual(done.returncode, 0, done)
+        self.assertNotIn("data mismatch", done.stdout)
+
     def test_rejection(self):
         done = rping("-C", "10", faults="cm-reject=1")
         self.assertNotEqual(done.returncode, 0, done)

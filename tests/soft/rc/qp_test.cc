@@ -279,7 +279,35 @@ TEST_F(QpTest, DrainedIsToldAgainTheNextTime) {
   EXPECT_EQ(completions_.Take(), "event 5, event 5");
 }
 
+TEST_F(QpTest, OnlyTheNextPermittedWriteBegins) {
+  const Reth reth{.address = kAddress, .rkey = kKey, .length = kMtu + 1};
+  const auto first = [&reth](uint32_t psn) {
+    return WriteRequest(Opcode::kRcWriteFirst, psn, kMtu, reth);
+  };
+  EXPECT_FALSE(qp_.BeginsWrite(first(0)));
+  MoveTo(QpState::kRts);
+  EXPECT_TRUE(qp_.BeginsWrite(first(0)));
+  EXPECT_FALSE(qp_.BeginsWrite(first(1)));
+  EXPECT_FALSE(qp_.BeginsWrite(Message(Opcode::kRcSendFirst, 0, kMtu)));
+  After(first(0));
+  EXPECT_FALSE(qp_.BeginsWrite(first(0)));
+  EXPECT_FALSE(qp_.BeginsWrite(first(1)));
+  EXPECT_FALSE(qp_.BeginsWrite(WriteRequest(Opcode::kRcWriteLast, 1, 1, reth)));
+  After(WriteRequest(Opcode::kRcWriteLast, 1, 1, reth));
+  EXPECT_TRUE(qp_.BeginsWrite(first(2)));
+  attributes_.access = IBV_ACCESS_REMOTE_READ;
+  ASSERT_TRUE(Move(QpState::kRts));
+  EXPECT_FALSE(qp_.BeginsWrite(first(2)));
+}
+
 // ---- UC
+
+TEST_F(UcTest, AnyFirstPacketBeginsAWrite) {
+  Packet first = Message(Opcode::kUcWriteOnly, 7, 4);
+  EXPECT_TRUE(qp_.BeginsWrite(first));
+  first.bth.opcode = Opcode::kUcWriteLast;
+  EXPECT_FALSE(qp_.BeginsWrite(first));
+}
 
 TEST_F(UcTest, WorkCompletesWithItsLastPacket) {
   std::vector<std::byte> bytes = Pattern(kMtu + 1);
@@ -362,7 +390,28 @@ TEST_F(UcTest, WhatIsWrongDropsTheMessageAndHarmsNothing) {
   EXPECT_EQ(completions_.Take(), "recv 5 ok 4");
 }
 
+// It would be in the way of all that comes.
+TEST_F(UcTest, ReceiveThatCannotBeUsedEndsInError) {
+  receives_.Post(5, 10, IBV_WC_LOC_PROT_ERR);
+  receives_.Post(6, 10);
+  After(Message(Opcode::kUcSendOnly, 0, 4));
+  EXPECT_EQ(completions_.Take(), "recv 5 status 4, recv 6 status 5");
+  EXPECT_EQ(qp_.state(), QpState::kErr);
+}
+
 // ---- UD
+
+TEST_F(UdTest, ReceiveThatCannotBeUsedEndsInError) {
+  receives_.Post(5, 10, IBV_WC_LOC_LEN_ERR);
+  After(Datagram(4));
+  EXPECT_EQ(completions_.Take(), "recv 5 status 1");
+  EXPECT_EQ(qp_.state(), QpState::kErr);
+  ASSERT_TRUE(Move(QpState::kReset));
+  MoveTo(QpState::kRts);
+  receives_.Post(6, 10);
+  After(Datagram(4));
+  EXPECT_EQ(completions_.Take(), "recv 6 ok 4");
+}
 
 TEST_F(UdTest, DatagramGoesWhereItsWorkSays) {
   SendWork work{.wr_id = 1, .signaled = true};

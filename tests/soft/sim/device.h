@@ -76,7 +76,7 @@ NetHeaders HeadersBetween(size_t source, size_t destination);
 // Seals what it is given and hands it to the network.
 class SimOutbox final : public Outbox {
  public:
-  SimOutbox(Network& network, Random& random)
+  SimOutbox(SimNetwork& network, Random& random)
       : network_(network), random_(random) {}
 
   // For one call of Transmit, by the queue pair of `source`.
@@ -87,7 +87,7 @@ class SimOutbox final : public Outbox {
   void Send(const Outgoing& outgoing) override;
 
  private:
-  Network& network_;
+  SimNetwork& network_;
   Random& random_;
   Instant now_{};
   size_t source_ = 0;

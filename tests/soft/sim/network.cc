@@ -4,7 +4,7 @@
 
 namespace nd::soft {
 
-void Network::Send(Instant now, Datagram datagram) {
+void SimNetwork::Send(Instant now, Datagram datagram) {
   ++sent_;
   if (cut_ || random_.WithProbability(options_.loss)) return;
   if (random_.WithProbability(options_.duplicate)) Carry(now, datagram);
@@ -12,7 +12,7 @@ void Network::Send(Instant now, Datagram datagram) {
   Carry(now, std::move(datagram));
 }
 
-void Network::Carry(Instant now, Datagram datagram) {
+void SimNetwork::Carry(Instant now, Datagram datagram) {
   Duration delay = options_.delay;
   if (random_.WithProbability(options_.reorder)) {
     delay += Duration(random_.Below(options_.straggle.count() + 1));
@@ -20,7 +20,7 @@ void Network::Carry(Instant now, Datagram datagram) {
   in_flight_.emplace(now + delay, std::move(datagram));
 }
 
-void Network::Corrupt(Datagram& datagram) {
+void SimNetwork::Corrupt(Datagram& datagram) {
   const uint64_t bit = random_.Below(datagram.bytes.size() * 8);
   // The congestion bits are not covered by the ICRC, rightly so.
   if (bit / 8 == 4) return;
@@ -28,12 +28,12 @@ void Network::Corrupt(Datagram& datagram) {
   datagram.corrupted = true;
 }
 
-std::optional<Instant> Network::NextArrival() const {
+std::optional<Instant> SimNetwork::NextArrival() const {
   if (in_flight_.empty()) return std::nullopt;
   return in_flight_.begin()->first;
 }
 
-Datagram Network::Take() {
+Datagram SimNetwork::Take() {
   return std::move(in_flight_.extract(in_flight_.begin()).mapped());
 }
 

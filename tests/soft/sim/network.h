@@ -31,9 +31,9 @@ struct Datagram {
 };
 
 // One thread at a time.
-class Network {
+class SimNetwork {
  public:
-  Network(const NetworkOptions& options, Random& random)
+  SimNetwork(const NetworkOptions& options, Random& random)
       : options_(options), random_(random) {}
 
   void Send(Instant now, Datagram datagram);

@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
 #include "soft/sim/simulation.h"
+#include "soft/sim/unreliable.h"
 
 namespace nd::soft {
 namespace {
@@ -34,6 +35,23 @@ TEST(Simulation, EveryWorkComesToWhatItMust) {
     packets += simulation.packets();
   }
   RecordProperty("packets", static_cast<int>(packets));
+}
+
+TEST(UnreliableSimulation, EveryPacketComesToWhatItMust) {
+  const uint64_t first = FromEnvironment("ND_SIM_FIRST_SEED", 1);
+  const uint64_t seeds = FromEnvironment("ND_SIM_SEEDS", kSeeds);
+  uint64_t received = 0;
+  uint64_t dropped = 0;
+  for (uint64_t seed = first; seed < first + seeds; ++seed) {
+    UnreliableSimulation simulation(seed);
+    const Findings findings = simulation.Run();
+    ASSERT_TRUE(findings.empty())
+        << "seed " << seed << ":\n  " << absl::StrJoin(findings, "\n  ");
+    received += simulation.received();
+    dropped += simulation.dropped();
+  }
+  RecordProperty("received", static_cast<int>(received));
+  RecordProperty("dropped", static_cast<int>(dropped));
 }
 
 }  // namespace

@@ -108,7 +108,7 @@ void Simulation::DrawNetwork() {
     options.corrupt = random_.Fraction() * 0.02;
     options.reorder = random_.Fraction() * (random_.OneIn(2) ? 0.05 : 0.5);
   }
-  network_ = std::make_unique<Network>(options, random_);
+  network_ = std::make_unique<SimNetwork>(options, random_);
   outbox_ = std::make_unique<SimOutbox>(*network_, random_);
 }
 

@@ -67,7 +67,7 @@ class Simulation {
   Weather weather_ = Weather::kFair;
   Instant now_{};
   Findings findings_;
-  std::unique_ptr<Network> network_;
+  std::unique_ptr<SimNetwork> network_;
   std::unique_ptr<SimOutbox> outbox_;
   std::multimap<Instant, std::function<void()>> agenda_;
   std::vector<SharedCounter> counters_;             // a device
