@@ -125,7 +125,7 @@ void HostNetwork::Send(const Path& path, const Outgoing& outgoing) {
     ++counters_.dropped_bad_address;
   } else if (IsLocal(path.destination)) {
     SendLocally(outgoing.packet.bth.destination, {.path = path}, packet);
-  } else if (!wire_.Send(path, packet)) {
+  } else if (!wire_.Send(path, outgoing.packet.bth.destination, packet)) {
     ++counters_.dropped_no_room;
   }
 }
