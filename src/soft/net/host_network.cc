@@ -139,7 +139,7 @@ void HostNetwork::Send(const Path& path, const Outgoing& outgoing) {
   } else if (IsLocal(path.destination)) {
     SendLocally(outgoing.packet.bth.destination,
                 {.path = path, .packets = outgoing.packet.packets}, packet);
-  } else if (!wire_.Send(path, packet)) {
+  } else if (!wire_.Send(path, outgoing.packet.bth.destination, packet)) {
     ++counters_.dropped_no_room;
   }
 }

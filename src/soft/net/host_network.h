@@ -68,9 +68,6 @@ class HostNetwork final : public Network {
   void set_wants_wire(bool wants) { wire_.set_wanted(wants, now_); }
   // Whether all that comes from other hosts comes here first.
   bool holds_wire() const { return wire_.held(); }
-  uint16_t source_port(IpFamily family) const {
-    return wire_.source_port(family);
-  }
   const NetCounters& counters() const { return counters_; }
 
   uint32_t slot() const override { return slot_; }

@@ -16,7 +16,7 @@ namespace {
 
 // Source ports say which way packets take (IBA annex A17, 17.9.1).
 constexpr uint16_t kFirstPort = 0xc000;
-constexpr uint16_t kPorts = 0x4000;
+constexpr uint16_t kPortsThere = 0x4000;
 constexpr int kPortTries = 64;
 
 constexpr int kBufferBytes = 4 << 20;
@@ -57,9 +57,8 @@ bool Prepare(int fd, IpFamily family) {
 
 }  // namespace
 
-absl::StatusOr<UdpSender> UdpSender::Open(IpFamily family,
-                                          uint16_t destination_port,
-                                          Random& random) {
+absl::StatusOr<UdpSender::Socket> UdpSender::OpenSocket(IpFamily family,
+                                                        Random& random) {
   Fd fd(socket(SocketFamily(family), SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
                0));
   if (!fd.valid()) return ErrnoStatus(errno, "UDP socket to send from");
@@ -67,11 +66,12 @@ absl::StatusOr<UdpSender> UdpSender::Open(IpFamily family,
     return ErrnoStatus(errno, "UDP socket to send from: options");
   }
   for (int i = 0; i < kPortTries; ++i) {
-    const auto port = static_cast<uint16_t>(kFirstPort + random.Below(kPorts));
+    const auto port =
+        static_cast<uint16_t>(kFirstPort + random.Below(kPortsThere));
     const SocketAddress address =
         ToSocketAddress(family == IpFamily::kIpv4 ? kAnyIpv4 : kAnyIpv6, port);
     if (bind(fd.get(), address.get(), address.length) == 0) {
-      return UdpSender(std::move(fd), family, port, destination_port);
+      return Socket{.fd = std::move(fd), .port = port};
     }
     if (errno != EADDRINUSE) {
       return ErrnoStatus(errno, absl::StrCat("bind to UDP port ", port));
@@ -80,23 +80,36 @@ absl::StatusOr<UdpSender> UdpSender::Open(IpFamily family,
   return absl::ResourceExhaustedError("no free UDP port from 0xc000 on");
 }
 
-UdpSender::UdpSender(Fd fd, IpFamily family, uint16_t source_port,
+absl::StatusOr<UdpSender> UdpSender::Open(IpFamily family,
+                                          uint16_t destination_port,
+                                          Random& random) {
+  std::vector<Socket> sockets;
+  for (size_t i = 0; i < kPorts; ++i) {
+    auto socket = OpenSocket(family, random);
+    if (!socket.ok() && sockets.empty()) return socket.status();
+    if (!socket.ok()) break;
+    sockets.push_back(*std::move(socket));
+  }
+  return UdpSender(std::move(sockets), family, destination_port);
+}
+
+UdpSender::UdpSender(std::vector<Socket> sockets, IpFamily family,
                      uint16_t destination_port)
-    : fd_(std::move(fd)),
+    : sockets_(std::move(sockets)),
       family_(family),
-      source_port_(source_port),
       destination_port_(destination_port),
       queue_(kQueueLength) {}
 
-void UdpSender::Send(const Path& path, uint32_t interface,
+void UdpSender::Send(const Path& path, uint32_t interface, uint32_t flow,
                      const PacketSource& packet) {
   Datagram& datagram = queue_[(first_ + count_) % kQueueLength];
   ++count_;
+  datagram.socket = uint64_t{flow} * sockets_.size() >> 32;
   const auto bytes = std::span(datagram.bytes).first(packet.size());
   packet.CopyTo(bytes);
   const NetHeaders headers{.source = path.source,
                            .destination = path.destination,
-                           .source_port = source_port_,
+                           .source_port = sockets_[datagram.socket].port,
                            .destination_port = destination_port_};
   StoreIcrc(
       Icrc(headers, bytes),
@@ -131,8 +144,18 @@ void UdpSender::WriteControl(const Path& path, uint32_t interface,
   }
 }
 
-// Up to `size` datagrams from the first on; how many were sent, or -1 and
-// errno.
+// How many datagrams, from the first on, leave by the same socket.
+size_t UdpSender::BatchSize() const {
+  size_t size = 1;
+  while (size < count_ && queue_[(first_ + size) % kQueueLength].socket ==
+                              queue_[first_].socket) {
+    ++size;
+  }
+  return size;
+}
+
+// `size` datagrams from the first on, of one socket; how many were sent, or -1
+// and errno.
 int UdpSender::SendBatch(size_t size) {
   std::array<mmsghdr, kQueueLength> messages{};
   std::array<iovec, kQueueLength> pieces;
@@ -147,16 +170,18 @@ int UdpSender::SendBatch(size_t size) {
     header.msg_control = datagram.control.data();
     header.msg_controllen = datagram.control_size;
   }
-  return sendmmsg(fd_.get(), messages.data(), static_cast<unsigned>(size),
-                  MSG_DONTWAIT | MSG_NOSIGNAL);
+  return sendmmsg(sockets_[queue_[first_].socket].fd.get(), messages.data(),
+                  static_cast<unsigned>(size), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-bool UdpSender::Flush(NetCounters& counters) {
+std::optional<int> UdpSender::Flush(NetCounters& counters) {
   while (count_ > 0) {
-    const int sent = SendBatch(count_);
+    const int sent = SendBatch(BatchSize());
     size_t done = sent < 0 ? 0 : static_cast<size_t>(sent);
     if (sent < 0) {
-      if (errno == EAGAIN || errno == ENOBUFS) return false;
+      if (errno == EAGAIN || errno == ENOBUFS) {
+        return sockets_[queue_[first_].socket].fd.get();
+      }
       if (errno == EINTR) continue;
       // What the kernel will not take is lost, as on a wire.
       ++counters.dropped_send_failed;
@@ -165,16 +190,19 @@ bool UdpSender::Flush(NetCounters& counters) {
     first_ = (first_ + done) % kQueueLength;
     count_ -= done;
   }
-  return true;
+  return std::nullopt;
 }
 
 void UdpSender::Drain() const {
   constexpr int kAtATime = 16;
   std::byte thrown_away;
-  for (int i = 0; i < kAtATime; ++i) {
-    if (recv(fd_.get(), &thrown_away, 1, MSG_DONTWAIT | MSG_TRUNC) < 0 &&
-        errno == EAGAIN) {
-      return;
+  for (const Socket& socket : sockets_) {
+    for (int i = 0; i < kAtATime; ++i) {
+      if (recv(socket.fd.get(), &thrown_away, 1, MSG_DONTWAIT | MSG_TRUNC) <
+              0 &&
+          errno == EAGAIN) {
+        break;
+      }
     }
   }
 }

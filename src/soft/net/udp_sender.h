@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -17,28 +18,37 @@
 
 namespace nd::soft {
 
-// One socket of one family. One thread at a time.
+// Packets of one family, in order. One thread at a time.
 class UdpSender {
  public:
   static constexpr size_t kQueueLength = 64;
+  // The ports that flows are sent from, so that they take different ways where
+  // there are several.
+  static constexpr size_t kPorts = 4;
 
-  // Sends from a port of RoCE's range to `destination_port`.
+  // Sends from ports of RoCE's range to `destination_port`. Has fewer than
+  // kPorts where there are no descriptors for more.
   static absl::StatusOr<UdpSender> Open(IpFamily family,
                                         uint16_t destination_port,
                                         Random& random);
 
   size_t room() const { return kQueueLength - count_; }
-  // There was room. Leaves by `interface` if that is not 0.
-  void Send(const Path& path, uint32_t interface, const PacketSource& packet);
-  // Gives the kernel what it takes; what it takes never is dropped. False: it
-  // takes no more for now, and the socket becomes writable.
-  bool Flush(NetCounters& counters);
+  // There was room. Leaves by `interface` if that is not 0. Packets of one flow
+  // leave from one port; flows may be any numbers, spread evenly.
+  void Send(const Path& path, uint32_t interface, uint32_t flow,
+            const PacketSource& packet);
+  // Gives the kernel what it takes; what it takes never is dropped. If it takes
+  // no more for now, returns the descriptor that becomes writable.
+  std::optional<int> Flush(NetCounters& counters);
 
-  // Throws away what came to the port that it sends from, and errors.
+  // Throws away what came to the ports that it sends from, and errors.
   void Drain() const;
 
-  uint16_t source_port() const { return source_port_; }
-  int fd() const { return fd_.get(); }
+  struct Socket {
+    Fd fd;
+    uint16_t port = 0;
+  };
+  const std::vector<Socket>& sockets() const { return sockets_; }
 
  private:
   static constexpr size_t kControlBytes = 96;
@@ -46,20 +56,22 @@ class UdpSender {
   struct Datagram {
     alignas(cmsghdr) std::array<std::byte, kControlBytes> control;
     size_t control_size = 0;
+    size_t socket = 0;  // that it leaves by
     SocketAddress destination;
     size_t size = 0;
     std::array<std::byte, kMaxPacketBytes + 4> bytes;  // with the ICRC
   };
 
-  UdpSender(Fd fd, IpFamily family, uint16_t source_port,
+  static absl::StatusOr<Socket> OpenSocket(IpFamily family, Random& random);
+  UdpSender(std::vector<Socket> sockets, IpFamily family,
             uint16_t destination_port);
   void WriteControl(const Path& path, uint32_t interface,
                     Datagram& datagram) const;
+  size_t BatchSize() const;
   int SendBatch(size_t size);
 
-  Fd fd_;
+  std::vector<Socket> sockets_;  // at least one
   IpFamily family_;
-  uint16_t source_port_;
   uint16_t destination_port_;
   std::vector<Datagram> queue_;
   size_t first_ = 0;

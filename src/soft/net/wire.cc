@@ -12,6 +12,15 @@ constexpr Duration kHoldEvery = std::chrono::milliseconds(200);
 // A socket may be writable and yet the device's queue full.
 constexpr Duration kFlushEvery = std::chrono::milliseconds(1);
 
+// Which flow a packet belongs to: that of its label, as rdma_cm gives one to
+// each connection, or without one that of the QP. Spread over all numbers.
+uint32_t FlowOf(const Path& path, Qpn destination) {
+  constexpr uint32_t kGoldenRatio = 0x9e3779b1;
+  const uint32_t name =
+      path.flow_label != 0 ? path.flow_label : ToUint(destination);
+  return name * kGoldenRatio;
+}
+
 EventToken SenderToken(uint32_t index) {
   return {.kind = EventToken::Kind::kUdpSender, .number = index};
 }
@@ -28,11 +37,14 @@ Wire::Wire(uint16_t port, std::span<const Gid> addresses, EventSet& events,
 void Wire::OpenSenders(Random& random) {
   for (const IpFamily family : {IpFamily::kIpv4, IpFamily::kIpv6}) {
     const auto index = static_cast<uint32_t>(family);
-    auto socket = UdpSender::Open(family, port_, random);
-    if (!socket.ok() || !events_.Add(socket->fd(), SenderToken(index)).ok()) {
+    auto sender = UdpSender::Open(family, port_, random);
+    if (!sender.ok()) continue;
+    if (!std::ranges::all_of(sender->sockets(), [&](const auto& socket) {
+          return events_.Add(socket.fd.get(), SenderToken(index)).ok();
+        })) {
       continue;
     }
-    senders_[index].socket.emplace(*std::move(socket));
+    senders_[index].socket.emplace(*std::move(sender));
   }
 }
 
@@ -70,14 +82,15 @@ bool Wire::Rest() {
   return !relieved;
 }
 
-bool Wire::Send(const Path& path, const PacketSource& packet) {
+bool Wire::Send(const Path& path, Qpn destination, const PacketSource& packet) {
   Sender& sender = SenderOf(path.destination);
   if (!sender.socket.has_value()) {
     ++counters_.dropped_send_failed;
     return true;
   }
   if (sender.socket->room() == 0) return false;
-  sender.socket->Send(path, InterfaceFor(path), packet);
+  sender.socket->Send(path, InterfaceFor(path), FlowOf(path, destination),
+                      packet);
   queued_ = true;
   return true;
 }
@@ -96,10 +109,11 @@ void Wire::Flush(Instant now) {
 void Wire::FlushSender(uint32_t index) {
   Sender& sender = senders_[index];
   if (!sender.socket.has_value()) return;
-  const bool blocked = !sender.socket->Flush(counters_);
-  if (blocked != std::exchange(sender.blocked, blocked)) {
-    events_.WatchWritable(sender.socket->fd(), SenderToken(index), blocked);
-  }
+  const std::optional<int> blocked = sender.socket->Flush(counters_);
+  const std::optional<int> before = std::exchange(sender.blocked, blocked);
+  if (before == blocked) return;
+  if (before) events_.WatchWritable(*before, SenderToken(index), false);
+  if (blocked) events_.WatchWritable(*blocked, SenderToken(index), true);
 }
 
 void Wire::set_wanted(bool wanted, Instant now) {
@@ -171,11 +185,6 @@ void Wire::OnTime(Instant now) {
     for (uint32_t i = 0; i < senders_.size(); ++i) FlushSender(i);
     Flush(now);
   }
-}
-
-uint16_t Wire::source_port(IpFamily family) const {
-  const auto& socket = senders_[static_cast<size_t>(family)].socket;
-  return socket.has_value() ? socket->source_port() : 0;
 }
 
 }  // namespace nd::soft

@@ -38,7 +38,7 @@ class Wire {
   // 0: once there is room, Rest says so.
   size_t Room(const Path& path);
   // False: no room.
-  bool Send(const Path& path, const PacketSource& packet);
+  bool Send(const Path& path, Qpn destination, const PacketSource& packet);
   void Flush(Instant now);
   // False: there is room again for who found none.
   [[nodiscard]] bool Rest();
@@ -52,14 +52,11 @@ class Wire {
   std::optional<Instant> NextDeadline() const;
   void OnTime(Instant now);
 
-  // Of the family's sender; 0: there is none.
-  uint16_t source_port(IpFamily family) const;
-
  private:
   struct Sender {
     std::optional<UdpSender> socket;
-    bool blocked = false;  // waits to be writable
-    bool starved = false;  // said that there was no room
+    std::optional<int> blocked;  // the descriptor that shall be writable
+    bool starved = false;        // said that there was no room
   };
 
   Sender& SenderOf(const Gid& gid) {

@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cstring>
+#include <set>
 
 #include "soft/net/bench.h"
 #include "soft/net/inet.h"
@@ -168,7 +169,6 @@ TEST_F(WireTest, ADatagramIsWhatRoceSays) {
   ASSERT_EQ(size, 12 + 5 + 3 + 4);
   EXPECT_EQ(GidOf(source), Localhost(1));
   EXPECT_GE(PortOf(source), 0xc000);
-  EXPECT_EQ(PortOf(source), a.network->source_port(IpFamily::kIpv4));
   const Sealed sealed = Unseal(std::span(bytes).first(24));
   EXPECT_EQ(sealed.icrc, Icrc({.source = Localhost(1),
                                .destination = Localhost(2),
@@ -179,6 +179,36 @@ TEST_F(WireTest, ADatagramIsWhatRoceSays) {
   ASSERT_EQ(Parse(sealed.packet, packet), PacketFault::kNone);
   EXPECT_EQ(packet.bth.psn, Psn(0x54321));
   EXPECT_EQ(packet.bth.destination, Qpn{0x123456});
+}
+
+TEST_F(WireTest, AFlowKeepsItsSourcePortAndOthersHaveOthers) {
+  Process a(here_, Localhost(1));
+  const Fd tap(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const SocketAddress address = ToSocketAddress(Localhost(2), port_);
+  ASSERT_EQ(bind(tap.get(), address.get(), address.length), 0);
+  const auto port_of = [&](uint32_t flow_label, uint32_t qpn) {
+    Path path = path_;
+    path.flow_label = flow_label;
+    SendTo(*a.network, path, Qpn{qpn}, 1, 8);
+    a.network->Flush();
+    std::byte byte;
+    SocketAddress source;
+    source.length = sizeof(source.storage);
+    EXPECT_GE(recvfrom(tap.get(), &byte, 1, 0, source.get(), &source.length),
+              0);
+    return PortOf(source);
+  };
+  std::set<uint16_t> of_qps;
+  std::set<uint16_t> of_labels;
+  for (uint32_t i = 1; i <= 32; ++i) {
+    of_qps.insert(port_of(0, 0x12300 + i));
+    of_labels.insert(port_of(i, 0x12345));
+    EXPECT_EQ(port_of(0, 0x12300 + i), port_of(0, 0x12300 + i));
+    EXPECT_EQ(port_of(i, 0x12345), port_of(i, 0x54321));
+  }
+  EXPECT_EQ(of_qps.size(), 4u);
+  EXPECT_EQ(of_labels, of_qps);
+  EXPECT_GE(*of_qps.begin(), 0xc000);
 }
 
 TEST_F(WireTest, WhatIsDamagedOrForeignIsDropped) {

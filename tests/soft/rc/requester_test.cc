@@ -591,8 +591,9 @@ TEST_F(RequesterTest, TimeoutResendsOnePacketThatAsksForAnAck) {
   AfterPost(Operation::kSend, 3 * kMtu);
   AfterPost(Operation::kSend);
   EXPECT_EQ(AfterWait(kTimeout), "SEND FIRST+0 len 256 A");
-  EXPECT_EQ(After(Acknowledge(0)),
-            "SEND MIDDLE+1 len 256; SEND LAST+2 len 256 A; SEND ONLY+3 len 4 A");
+  EXPECT_EQ(
+      After(Acknowledge(0)),
+      "SEND MIDDLE+1 len 256; SEND LAST+2 len 256 A; SEND ONLY+3 len 4 A");
 }
 
 TEST_F(RequesterTest, PeerThatHasAllAfterATimeoutGetsNoneOfItAgain) {
