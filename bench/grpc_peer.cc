@@ -94,7 +94,6 @@ int main(int argc, char** argv) {
   if (what == "ping" && argc == 4) {
     return Ping(argv[2], std::strtoull(argv[3], nullptr, 10));
   }
-  std::fprintf(stderr,
-               "usage: grpc_peer serve ADDRESS | ping ADDRESS CALLS\n");
+  std::fprintf(stderr, "usage: grpc_peer serve ADDRESS | ping ADDRESS CALLS\n");
   return 2;
 }

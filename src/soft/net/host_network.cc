@@ -266,8 +266,8 @@ size_t HostNetwork::ReceiveEvents(ArrivalSink& sink) {
     }
   }
   received += wire_.Receive(
-      kBudget, [this](const Path& path, std::span<const std::byte> packet) {
-        OnWirePacket(path, packet);
+      kBudget, [this, &sink](const Path& path, std::span<const std::byte> packet) {
+        OnWirePacket(path, packet, sink);
       });
   if (received > 0) ReceiveQuietly(sink);  // what came for this process
   return received;
@@ -340,7 +340,8 @@ void HostNetwork::OnFrame(const PeerFrame& frame, ArrivalSink& sink) {
 }
 
 void HostNetwork::OnWirePacket(const Path& path,
-                               std::span<const std::byte> packet) {
+                               std::span<const std::byte> packet,
+                               ArrivalSink& sink) {
   Packet parsed;
   if (Parse(packet, parsed) != PacketFault::kNone) {
     ++counters_.dropped_malformed;
@@ -348,7 +349,12 @@ void HostNetwork::OnWirePacket(const Path& path,
   }
   const FrameHeader header{.path = path, .from_wire = true};
   if (!MayCome(header, /*trusted=*/true)) return;
-  if (SlotOf(parsed.bth.destination) != slot_) ++counters_.handed_on;
+  if (parsed.bth.destination != kGsiQpn &&
+      SlotOf(parsed.bth.destination) == slot_) {
+    ++counters_.received;
+    return sink.OnArrival({.path = path, .packet = parsed});
+  }
+  ++counters_.handed_on;
   SendLocally(parsed.bth.destination, header, PacketSource(packet));
 }
 

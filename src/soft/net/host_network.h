@@ -118,7 +118,8 @@ class HostNetwork final : public Network {
   size_t ReceiveMessages(const UnixSocket& socket, ArrivalSink& sink);
   void OnMessage(UnixMessage message, ArrivalSink& sink);
   void OnFrame(const PeerFrame& frame, ArrivalSink& sink);
-  void OnWirePacket(const Path& path, std::span<const std::byte> packet);
+  void OnWirePacket(const Path& path, std::span<const std::byte> packet,
+                    ArrivalSink& sink);
   bool MayCome(const FrameHeader& header, bool trusted);
 
   const uint32_t slot_;

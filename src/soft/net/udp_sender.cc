@@ -1,6 +1,7 @@
 #include "soft/net/udp_sender.h"
 
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -18,6 +19,11 @@ namespace {
 constexpr uint16_t kFirstPort = 0xc000;
 constexpr uint16_t kPortsThere = 0x4000;
 constexpr int kPortTries = 64;
+
+// Of datagrams that go as one: less than IP allows, with all headers. The
+// kernel's own bound on their number, 64, is that of the queue.
+constexpr size_t kMaxTrainBytes = 65000;
+static_assert(UdpSender::kQueueLength <= 64);
 
 constexpr int kBufferBytes = 4 << 20;
 
@@ -97,6 +103,7 @@ UdpSender::UdpSender(std::vector<Socket> sockets, IpFamily family,
                      uint16_t destination_port)
     : sockets_(std::move(sockets)),
       family_(family),
+      trains_(family == IpFamily::kIpv6),
       destination_port_(destination_port),
       queue_(kQueueLength) {}
 
@@ -154,24 +161,63 @@ size_t UdpSender::BatchSize() const {
   return size;
 }
 
+bool UdpSender::GoesAlike(const Datagram& a, const Datagram& b) {
+  return a.destination.length == b.destination.length &&
+         a.control_size == b.control_size &&
+         std::memcmp(&a.destination.storage, &b.destination.storage,
+                     a.destination.length) == 0 &&
+         std::memcmp(a.control.data(), b.control.data(), a.control_size) == 0;
+}
+
+// Datagrams from `begin` on that the kernel may take as one and cut up again:
+// alike, but for a last one that is shorter.
+size_t UdpSender::TrainSize(size_t begin, size_t end) {
+  const Datagram& first = At(begin);
+  size_t size = 1;
+  size_t bytes = first.size;
+  for (; trains_ && begin + size < end; ++size) {
+    const Datagram& next = At(begin + size);
+    bytes += next.size;
+    if (At(begin + size - 1).size != first.size || next.size > first.size ||
+        bytes > kMaxTrainBytes || !GoesAlike(first, next)) {
+      break;
+    }
+  }
+  return size;
+}
+
 // `size` datagrams from the first on, of one socket; how many were sent, or -1
 // and errno.
 int UdpSender::SendBatch(size_t size) {
   std::array<mmsghdr, kQueueLength> messages{};
   std::array<iovec, kQueueLength> pieces;
-  for (size_t i = 0; i < size; ++i) {
-    Datagram& datagram = queue_[(first_ + i) % kQueueLength];
-    pieces[i] = {.iov_base = datagram.bytes.data(), .iov_len = datagram.size};
-    msghdr& header = messages[i].msg_hdr;
+  std::array<size_t, kQueueLength> ends;  // of the messages' datagrams
+  unsigned count = 0;
+  for (size_t i = 0; i < size; ++count) {
+    Datagram& datagram = At(i);
+    msghdr& header = messages[count].msg_hdr;
     header.msg_name = datagram.destination.get();
     header.msg_namelen = datagram.destination.length;
     header.msg_iov = &pieces[i];
-    header.msg_iovlen = 1;
+    header.msg_iovlen = TrainSize(i, size);
     header.msg_control = datagram.control.data();
     header.msg_controllen = datagram.control_size;
+    if (header.msg_iovlen > 1) {
+      ControlWriter writer(datagram.control.data() + datagram.control_size,
+                           datagram.control.size() - datagram.control_size);
+      header.msg_controllen += writer.Add(SOL_UDP, UDP_SEGMENT,
+                                          static_cast<uint16_t>(datagram.size));
+    }
+    for (const size_t end = i + header.msg_iovlen; i < end; ++i) {
+      pieces[i] = {.iov_base = At(i).bytes.data(), .iov_len = At(i).size};
+    }
+    ends[count] = i;
   }
-  return sendmmsg(sockets_[queue_[first_].socket].fd.get(), messages.data(),
-                  static_cast<unsigned>(size), MSG_DONTWAIT | MSG_NOSIGNAL);
+  const int sent =
+      sendmmsg(sockets_[queue_[first_].socket].fd.get(), messages.data(), count,
+               MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (sent <= 0) return sent;
+  return static_cast<int>(ends[static_cast<size_t>(sent) - 1]);
 }
 
 std::optional<int> UdpSender::Flush(NetCounters& counters) {
@@ -183,6 +229,10 @@ std::optional<int> UdpSender::Flush(NetCounters& counters) {
         return sockets_[queue_[first_].socket].fd.get();
       }
       if (errno == EINTR) continue;
+      if (TrainSize(0, BatchSize()) > 1) {
+        trains_ = false;
+        continue;
+      }
       // What the kernel will not take is lost, as on a wire.
       ++counters.dropped_send_failed;
       done = 1;

@@ -51,7 +51,7 @@ class UdpSender {
   const std::vector<Socket>& sockets() const { return sockets_; }
 
  private:
-  static constexpr size_t kControlBytes = 96;
+  static constexpr size_t kControlBytes = 128;
 
   struct Datagram {
     alignas(cmsghdr) std::array<std::byte, kControlBytes> control;
@@ -67,11 +67,17 @@ class UdpSender {
             uint16_t destination_port);
   void WriteControl(const Path& path, uint32_t interface,
                     Datagram& datagram) const;
+  Datagram& At(size_t index) { return queue_[(first_ + index) % kQueueLength]; }
   size_t BatchSize() const;
+  static bool GoesAlike(const Datagram& a, const Datagram& b);
+  size_t TrainSize(size_t begin, size_t end);
   int SendBatch(size_t size);
 
   std::vector<Socket> sockets_;  // at least one
   IpFamily family_;
+  // The kernel cuts up what goes as one. Not with IPv4: it numbers the pieces
+  // in the identification, which the ICRC covers.
+  bool trains_;
   uint16_t destination_port_;
   std::vector<Datagram> queue_;
   size_t first_ = 0;

@@ -25,10 +25,13 @@ namespace nd::soft {
 namespace {
 
 constexpr size_t kBatch = 16;
+// Datagrams of one flow come joined where the kernel can: up to a packet of IP.
+constexpr size_t kJoinedBytes = size_t{1} << 16;
 constexpr int kBufferBytes = 8 << 20;
 
 bool Prepare(int fd, IpFamily family) {
   SetBuffer(fd, SO_RCVBUF, SO_RCVBUFFORCE, kBufferBytes);
+  (void)SetOption(fd, IPPROTO_UDP, UDP_GRO, 1);  // it is not everywhere
   if (family == IpFamily::kIpv4) {
     return SetOption(fd, IPPROTO_IP, IP_PKTINFO, 1) &&
            SetOption(fd, IPPROTO_IP, IP_RECVTOS, 1) &&
@@ -51,7 +54,7 @@ T DataOf(const cmsghdr* control) {
 }
 
 // Fills in what the control messages tell. False: not even the destination.
-bool ReadControl(msghdr& header, Path& path) {
+bool ReadControl(msghdr& header, Path& path, size_t& datagram_bytes) {
   bool found = false;
   for (cmsghdr* control = CMSG_FIRSTHDR(&header); control != nullptr;
        control = CMSG_NXTHDR(&header, control)) {
@@ -73,6 +76,9 @@ bool ReadControl(msghdr& header, Path& path) {
       } else if (control->cmsg_type == IPV6_HOPLIMIT) {
         path.hop_limit = static_cast<uint8_t>(DataOf<int>(control));
       }
+    } else if (control->cmsg_level == SOL_UDP &&
+               control->cmsg_type == UDP_GRO) {
+      datagram_bytes = static_cast<size_t>(DataOf<int>(control));
     }
   }
   return found;
@@ -84,7 +90,7 @@ struct WirePort::Batch {
   struct Datagram {
     alignas(cmsghdr) std::array<std::byte, 128> control;
     SocketAddress source;
-    std::array<std::byte, kMaxPacketBytes + kIcrcBytes> bytes;
+    std::array<std::byte, kJoinedBytes> bytes;
   };
 
   // Makes everything ready to be received into.
@@ -144,14 +150,15 @@ size_t WirePort::Receive(size_t budget, NetCounters& counters, WireSink sink) {
       recvmmsg(fd_.get(), batch_->messages.data(), static_cast<unsigned>(size),
                MSG_DONTWAIT, nullptr);
   if (count <= 0) return 0;
+  size_t received = 0;
   for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
     mmsghdr& message = batch_->messages[i];
     const Batch::Datagram& datagram = batch_->datagrams[i];
     Path path{.source = GidOf(datagram.source)};
-    const Sealed sealed =
-        Unseal(std::span(datagram.bytes).first(message.msg_len));
-    if (!ReadControl(message.msg_hdr, path) || sealed.packet.empty() ||
+    size_t each = message.msg_len;
+    if (!ReadControl(message.msg_hdr, path, each) || each == 0 ||
         (message.msg_hdr.msg_flags & MSG_TRUNC) != 0) {
+      ++received;
       ++counters.dropped_malformed;
       continue;
     }
@@ -159,13 +166,27 @@ size_t WirePort::Receive(size_t budget, NetCounters& counters, WireSink sink) {
                              .destination = path.destination,
                              .source_port = PortOf(datagram.source),
                              .destination_port = port_};
-    if (!IcrcMatches(headers, sealed)) {
-      ++counters.dropped_bad_icrc;
-      continue;
+    auto rest = std::span(datagram.bytes).first(message.msg_len);
+    for (; !rest.empty(); ++received) {
+      const auto bytes = rest.first(std::min(each, rest.size()));
+      rest = rest.subspan(bytes.size());
+      OnDatagram(headers, path, bytes, counters, sink);
     }
+  }
+  return received;
+}
+
+void WirePort::OnDatagram(const NetHeaders& headers, const Path& path,
+                          std::span<const std::byte> bytes,
+                          NetCounters& counters, WireSink sink) {
+  const Sealed sealed = Unseal(bytes);
+  if (sealed.packet.empty() || sealed.packet.size() > kMaxPacketBytes) {
+    ++counters.dropped_malformed;
+  } else if (!IcrcMatches(headers, sealed)) {
+    ++counters.dropped_bad_icrc;
+  } else {
     sink(path, sealed.packet);
   }
-  return static_cast<size_t>(count);
 }
 
 }  // namespace nd::soft

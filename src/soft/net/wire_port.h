@@ -14,6 +14,7 @@
 #include "soft/net/counters.h"
 #include "soft/net/inet.h"
 #include "soft/net/network.h"
+#include "soft/wire/icrc.h"
 
 namespace nd::soft {
 
@@ -40,6 +41,10 @@ class WirePort {
 
  private:
   struct Batch;
+
+  static void OnDatagram(const NetHeaders& headers, const Path& path,
+                         std::span<const std::byte> bytes,
+                         NetCounters& counters, WireSink sink);
 
   const Gid address_;
   const uint16_t port_;
