@@ -64,7 +64,8 @@ class Qp {
   void TransmitRequests(Instant now, Outbox& outbox);
   void TransmitAnswers(Outbox& outbox);
   void Settle() {
-    if (requester_.failed() || responder_.failed() || state_ == QpState::kSqd) {
+    if (requester_.failed() || responder_.failed() || unreliable_.failed() ||
+        state_ == QpState::kSqd) {
       Conclude();
     }
   }

@@ -23,7 +23,7 @@ struct Arrived {
   Path path;
   Bth bth;
   uint8_t packets = 1;
-  std::vector<std::byte> payload;
+  std::vector<std::byte> payload{};
 };
 
 // Runs `body` in a child process; the destructor kills it.
