@@ -20,6 +20,7 @@ class UnreliableResponder {
   // On the way to RTR.
   void Start();
   void OnPacket(const Packet& packet);
+  void ForgetMemory(NamesMemory names) { inbound_.ForgetMemory(names); }
   void FlushReceive() { inbound_.FailReceive(IBV_WC_WR_FLUSH_ERR); }
 
  private:
