@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "base/random.h"
 #include "soft/net/counters.h"
+#include "soft/net/device_fds.h"
 #include "soft/net/frame.h"
 #include "soft/net/inet.h"
 #include "soft/net/network.h"
@@ -57,7 +58,7 @@ class UdpSender {
                     Datagram& datagram) const;
   int SendBatch(size_t size);
 
-  Fd fd_;
+  OwnFd fd_;
   IpFamily family_;
   uint16_t source_port_;
   uint16_t destination_port_;
