@@ -69,6 +69,8 @@ TEST_F(ProcessTest, TheDeathOfAPeerIsTold) {
   theirs.first_slot = 200;
   Child child([&] { Echo(theirs, path_, 100); });
   ASSERT_TRUE(Answers(us, 200));
+  us.sink.gone.clear();  // before it was there
+  ASSERT_TRUE(Answers(us, 200));
   EXPECT_TRUE(us.sink.gone.empty());
   child.Kill();
   EXPECT_TRUE(ReceiveUntil({{&us}}, [&] { return !us.sink.gone.empty(); }));
