@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """What goes wrong, and what the user is told: message and exit status.
 
-usage: bad_cases_test.py [unittest arguments], in the guest, with NDPING set.
+usage: bad_cases_test.py [unittest arguments], where scenario.py says.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
 import unittest
+import unittest.mock
 
 import scenario
 from scenario import LOCAL, PEER
@@ -71,7 +73,7 @@ class BadCases(scenario.ScenarioTest):
     def test_more_tests_than_the_server_runs(self):
         with scenario.server("--address", PEER, "--max-tests", "1") as server:
             first = scenario.start("lat", *TO, "--duration", "20s")
-            scenario.wait_until(lambda: scenario.resources()["qp"] >= 2,
+            scenario.wait_until(scenario.is_under_way,
                                 "the first test to run")
             done = scenario.ndping("lat", *TO)
             self.assert_fails(done, 1, "test")
@@ -80,6 +82,7 @@ class BadCases(scenario.ScenarioTest):
             self.assertEqual(first.returncode, 130)
             self.assertIsNone(server.process.poll())
 
+    @unittest.skipIf(scenario.SOFT, "no memory is locked for the soft device")
     def test_memlock_too_small(self):
         with scenario.server("--address", PEER):
             done = subprocess.run(
@@ -106,8 +109,7 @@ class BadCases(scenario.ScenarioTest):
     def test_server_killed_in_a_test(self):
         with scenario.server("--address", PEER) as server:
             client = scenario.start("bw", *TO, "--duration", "60s")
-            scenario.wait_until(lambda: scenario.resources()["qp"] >= 2,
-                                "the test to run")
+            scenario.wait_until(scenario.is_under_way, "the test to run")
             server.kill()
             began = time.monotonic()
             _, errors = client.communicate(timeout=60)
@@ -118,20 +120,19 @@ class BadCases(scenario.ScenarioTest):
     def test_client_killed_in_a_test(self):
         with scenario.server("--address", PEER) as server:
             client = scenario.start("bw", *TO, "--duration", "60s")
-            scenario.wait_until(lambda: scenario.resources()["qp"] >= 2,
-                                "the test to run")
+            scenario.wait_until(scenario.is_under_way, "the test to run")
             client.kill()
             client.communicate()
-            scenario.wait_until(lambda: scenario.resources()["qp"] == 0,
+            scenario.wait_until(scenario.no_test_is_left,
                                 "the server to free the test", 15)
-            self.assertIn(LOCAL, server.log())
+            # Within a host TCP takes the address of the server for both ends.
+            self.assertIn(PEER if scenario.SOFT else LOCAL, server.log())
             self.assert_passes("lat", *TO, "--iterations", "10")
 
     def test_interrupt_ends_a_test_cleanly_on_both_sides(self):
         with scenario.server("--address", PEER) as server:
             client = scenario.start("bw", *TO, "--duration", "60s", "--verify")
-            scenario.wait_until(lambda: scenario.resources()["qp"] >= 2,
-                                "the test to run")
+            scenario.wait_until(scenario.is_under_way, "the test to run")
             client.send_signal(signal.SIGINT)
             output, errors = client.communicate(timeout=60)
             self.assertEqual(client.returncode, 130, errors)
@@ -148,45 +149,77 @@ class BadCases(scenario.ScenarioTest):
 
 
 class DeviceRemoval(scenario.ScenarioTest):
-    """Last in this file: the device that it makes anew has other indices."""
+    """Last in this file: the device that it makes anew has other indices. Of the
+    soft device, each process loses its own."""
 
     def tearDown(self) -> None:
-        if not os.path.exists("/sys/class/infiniband/rxe0"):
+        if not scenario.SOFT and not os.path.exists("/sys/class/infiniband/rxe0"):
             subprocess.run(["rdma", "link", "add", "rxe0", "type", "rxe",
                             "netdev", "veth0"], check=True)
         super().tearDown()
 
     def test_device_removed_in_a_test(self):
         with scenario.server("--address", PEER) as server:
-            client = scenario.start("bw", *TO, "--duration", "60s")
-            scenario.wait_until(lambda: scenario.resources()["qp"] >= 2,
-                                "the test to run")
-            # Ends when the last program that has the device open does.
-            removal = subprocess.Popen(["rdma", "link", "del", "rxe0"])
-            _, errors = client.communicate(timeout=60)
-            self.assertEqual(removal.wait(60), 0)
-            self.assertEqual(client.returncode, 1, errors)
-            self.assertIn("device rxe0", errors)
+            errors = (self.remove_soft_device() if scenario.SOFT
+                      else self.remove_rxe0())
+            self.assertIn("device nd0" if scenario.SOFT else "device rxe0", errors)
             self.assertIn("RDMA_CM_EVENT_DEVICE_REMOVAL", errors)
             self.assertIsNone(server.process.poll())
 
 
+    def remove_rxe0(self) -> str:
+        client = scenario.start("bw", *TO, "--duration", "60s")
+        scenario.wait_until(scenario.is_under_way, "the test to run")
+        # Ends when the last program that has the device open does.
+        removal = subprocess.Popen(["rdma", "link", "del", "rxe0"])
+        errors = self.errors_of(client)
+        self.assertEqual(removal.wait(60), 0)
+        return errors
+
+    def remove_soft_device(self) -> str:
+        with unittest.mock.patch.dict(
+                os.environ, ND_SOFT_FAULTS="device-removal=after:4s"):
+            client = scenario.start("bw", *TO, "--duration", "60s")
+        scenario.wait_until(scenario.is_under_way, "the test to run")
+        return self.errors_of(client)
+
+    def errors_of(self, client: subprocess.Popen) -> str:
+        _, errors = client.communicate(timeout=60)
+        self.assertEqual(client.returncode, 1, errors)
+        return errors
+
+
 class SilentHost(scenario.ScenarioTest):
+    @staticmethod
+    @contextlib.contextmanager
+    def silenced(server: scenario.Server):
+        """Within a host there is no wire to cut: the process stands still."""
+        if scenario.SOFT:
+            server.process.send_signal(signal.SIGSTOP)
+        else:
+            subprocess.run([scenario.NETEM, "100%"], check=True)
+        try:
+            yield
+        finally:
+            if scenario.SOFT:
+                server.process.send_signal(signal.SIGCONT)
+            else:
+                subprocess.run([scenario.NETEM, "off"], check=True)
+
     def test_host_that_falls_silent_is_noticed(self):
         """Nothing of it comes any more, no RST either: its power has gone."""
-        with scenario.server("--address", PEER):
+        with scenario.server("--address", PEER) as server:
             client = scenario.start("lat", *TO, "--duration", "60s")
-            scenario.wait_until(lambda: scenario.resources()["qp"] >= 2,
-                                "the test to run")
-            subprocess.run([scenario.NETEM, "100%"], check=True)
-            try:
+            scenario.wait_until(scenario.is_under_way, "the test to run")
+            with self.silenced(server):
                 _, errors = client.communicate(timeout=30)
                 self.assertEqual(client.returncode, 1, errors)
                 self.assertIn(PEER, errors)
-                scenario.wait_until(lambda: scenario.resources()["qp"] == 0,
-                                    "the server to free the test", 30)
-            finally:
-                subprocess.run([scenario.NETEM, "off"], check=True)
+                if not scenario.SOFT:  # else it cannot do anything
+                    scenario.wait_until(lambda: scenario.resources()["qp"] == 0,
+                                        "the server to free the test", 30)
+            scenario.wait_until(scenario.no_test_is_left,
+                                "the server to free the test", 30)
             self.assert_passes("lat", *TO, "--iterations", "10")
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Nothing is left behind by connections that come and go.
 
-usage: leak_test.py [unittest arguments], in the guest, with NDPING set.
+usage: leak_test.py [unittest arguments], where scenario.py says.
 """
 
 import unittest

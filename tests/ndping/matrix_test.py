@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
-"""Every operation in every way, each byte checked, on the kernel's rdma_rxe.
+"""Every operation in every way, each byte checked.
 
-usage: matrix_test.py [unittest arguments], in the guest, with NDPING set.
+usage: matrix_test.py [unittest arguments], where scenario.py says.
 """
 
 import itertools
-import subprocess
 import unittest
 
 import scenario
@@ -91,8 +90,7 @@ class Matrix(scenario.ScenarioTest):
 class Loss(scenario.ScenarioTest):
     def setUp(self) -> None:
         super().setUp()
-        subprocess.run([scenario.NETEM, "1%"], check=True)
-        self.addCleanup(subprocess.run, [scenario.NETEM, "off"], check=True)
+        self.enterContext(scenario.packets_lost(0.01))
 
     def test_everything_arrives_once_though_one_packet_in_a_hundred_is_lost(self):
         with scenario.server("--address", PEER):

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """ndping and rping, which none of us wrote, speak with each other.
 
-Runs in the guest, with the ndping program in the environment as NDPING. rping
+Runs in the guest, or on the soft device as scenario.py says; then NDSOFT is the
+program `ndsoft`, which preloads it into rping. rping
 takes 23 to 65535 bytes (-S) as a client, and as a server no more than its own
 -S, so "16 B" is checked from ndping's side alone and "64 KiB" is 65535.
 """
@@ -12,10 +13,10 @@ import os
 import re
 import signal
 import subprocess
-import time
 import unittest
 
-NDPING = os.environ["NDPING"]
+from scenario import NDPING, SOFT, cm_listens, wait_until
+
 FAMILIES = {"IPv4": ("10.98.0.1", "10.98.0.2"), "IPv6": ("fd98::1", "fd98::2")}
 LIMIT_S = 120.0
 RPING_SIZES = (23, 64, 1024, 4097, 65535)
@@ -23,19 +24,8 @@ NDPING_SIZES = (16, *RPING_SIZES)
 PINGS = 100
 
 
-def wait_until(condition: collections.abc.Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"in vain for {LIMIT_S} s: {what}")
-        time.sleep(0.05)
-
-
-def listens(port: int) -> bool:
-    found = subprocess.run(["rdma", "resource", "show", "cm_id"],
-                           capture_output=True, text=True, check=True).stdout
-    return any("LISTEN" in line and f":{port} " in line
-               for line in found.splitlines())
+# What runs a program that is not linked with the device.
+ON_DEVICE = [os.environ["NDSOFT"], "run", "--"] if SOFT else []
 
 
 @contextlib.contextmanager
@@ -57,7 +47,7 @@ def ndping_server(address: str, port: int
     """Runs a server until the block ends; it must then end by itself, with 0."""
     with running(NDPING, "server", "--protocol", "rping", "--address", address,
                  "--port", str(port)) as server:
-        wait_until(lambda: listens(port) or server.poll() is not None,
+        wait_until(lambda: cm_listens(port) or server.poll() is not None,
                    "ndping server listens")
         if server.poll() is not None:
             raise AssertionError(server.stdout.read())
@@ -70,7 +60,7 @@ def ndping_server(address: str, port: int
 
 def rping_client(own: str, server: str, port: int, count: int,
                  size: int = 64) -> list[str]:
-    return ["rping", "-c", "-V", "-v", "-I", own, "-a", server, "-p", str(port),
+    return [*ON_DEVICE, "rping", "-c", "-V", "-v", "-I", own, "-a", server, "-p", str(port),
             "-C", str(count), "-S", str(size)]
 
 
@@ -155,9 +145,9 @@ class RpingServer(PortTest):
     @contextlib.contextmanager
     def rping_server(self, address: str, port: int, *options: str
                      ) -> collections.abc.Iterator[subprocess.Popen]:
-        with running("rping", "-s", "-P", "-a", address, "-p", str(port),
+        with running(*ON_DEVICE, "rping", "-s", "-P", "-a", address, "-p", str(port),
                      *options) as server:
-            wait_until(lambda: listens(port), "rping -s listens")
+            wait_until(lambda: cm_listens(port), "rping -s listens")
             yield server
 
     def test_sizes_and_families(self) -> None:
@@ -176,9 +166,9 @@ class RpingServer(PortTest):
 
     def test_the_server_sees_rpings_own_data(self) -> None:
         own, peer = FAMILIES["IPv4"]
-        with running("stdbuf", "-oL", "rping", "-s", "-v", "-a", peer, "-p",
+        with running(*ON_DEVICE, "stdbuf", "-oL", "rping", "-s", "-v", "-a", peer, "-p",
                      str(self.port)) as server:
-            wait_until(lambda: listens(self.port), "rping -s listens")
+            wait_until(lambda: cm_listens(self.port), "rping -s listens")
             result = run(ndping_client(own, peer, self.port, "--count", "2",
                                        "--interval", "0s", "--verbose"))
             self.assertEqual(result.returncode, 0, result.stderr)

@@ -1,8 +1,10 @@
-"""What the scenario tests share: a server and clients of the ndping program in
-the guest, each with a deadline, and a look at what the kernel still holds.
+"""What the scenario tests share: a server and clients of the ndping program, each
+with a deadline, and a look at what the kernel still holds.
 
-The program comes from the environment: NDPING. LOCAL is rxe0's address, PEER
-rxe1's: packets between them cross a wire.
+They run in the guest, on the kernel's rdma_rxe, where LOCAL is rxe0's address,
+PEER rxe1's, and packets between them cross a wire; and on the soft device, in a
+network namespace with these addresses, where the environment has ND_DEVICE=soft.
+The program comes from the environment too: NDPING.
 """
 
 import contextlib
@@ -17,6 +19,7 @@ import unittest
 from collections.abc import Iterator
 
 NDPING = os.environ["NDPING"]
+SOFT = os.environ.get("ND_DEVICE") == "soft"
 NETEM = str(pathlib.Path(__file__).parent.parent / "guest" / "netem.sh")
 LOCAL, PEER = "10.98.0.1", "10.98.0.2"
 LOCAL6, PEER6 = "fd98::1", "fd98::2"
@@ -47,6 +50,10 @@ def listens(port: int) -> bool:
 
 
 def cm_listens(port: int) -> bool:
+    if SOFT:
+        with open("/proc/net/unix", encoding="ascii", errors="replace") as lines:
+            return any("@nd-soft/service/" in line
+                       and line.strip().endswith(f"{port:04x}") for line in lines)
     found = subprocess.run(["rdma", "resource", "show", "cm_id"],
                            capture_output=True, text=True, check=True).stdout
     return any("LISTEN" in line and f":{port}" in line
@@ -105,6 +112,38 @@ def ndping(*arguments: str, limit_s: float = 120.0) -> subprocess.CompletedProce
                           timeout=limit_s)
 
 
+def info(address: str = PEER) -> dict:
+    """What the server says of itself; nothing where it does not answer."""
+    done = ndping("info", address, "--json")
+    return json.loads(done.stdout) if done.returncode == 0 else {}
+
+
+def is_under_way() -> bool:
+    """Its connections too."""
+    said = info()
+    return said.get("tests_running", 0) > 0 and said["requests_accepted"] > 0
+
+
+def no_test_is_left() -> bool:
+    return info().get("tests_running") == 0
+
+
+@contextlib.contextmanager
+def packets_lost(rate: float) -> Iterator[None]:
+    """By the wire, or by the device of what is started meanwhile."""
+    if SOFT:
+        os.environ["ND_SOFT_FAULTS"] = f"seed=11;drop={rate}"
+    else:
+        subprocess.run([NETEM, f"{rate:%}"], check=True)
+    try:
+        yield
+    finally:
+        if SOFT:
+            del os.environ["ND_SOFT_FAULTS"]
+        else:
+            subprocess.run([NETEM, "off"], check=True)
+
+
 def start(*arguments: str) -> subprocess.Popen:
     return subprocess.Popen([NDPING, *arguments], stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True)
@@ -114,7 +153,7 @@ def resources() -> dict[str, int]:
     """Objects of user programs that the kernel's RDMA devices hold, by kind. What
     the soft device has is gone with its process."""
     counts: dict[str, int] = {}
-    if not os.path.exists("/sys/class/infiniband"):
+    if SOFT:
         return counts
     for kind in ("qp", "cq", "mr", "pd", "cm_id"):
         listed = subprocess.run(["rdma", "-j", "resource", "show", kind],

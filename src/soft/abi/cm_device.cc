@@ -139,7 +139,7 @@ class CmFiles final : private UcmaHost {
     return device_.cm();
   }
   Instant Now() const override { return device_.clock().Now(); }
-  uint64_t node_guid() const override { return htobe64(device_.host().guid); }
+  uint64_t node_guid() const override { return htobe64(device_.host()->guid); }
   uint32_t device_index() const override { return kDeviceIndex; }
   uint8_t path_mtu() const override { return device_.active_mtu(); }
 

@@ -13,13 +13,15 @@
 #include <atomic>
 #include <cerrno>
 #include <climits>
+#include <cstdint>
 #include <cstdlib>
 
 #include "soft/abi/cm_device.h"
 #include "soft/abi/fd_hooks.h"
-#include "soft/abi/fd_marks.h"
 #include "soft/abi/hooks_off.h"
 #include "soft/abi/next.h"
+#include "soft/net/device_fds.h"
+#include "soft/net/fd_marks.h"
 
 namespace nd::soft {
 namespace {
@@ -64,6 +66,7 @@ void WatchForks() {
 
 // The descriptor is about to go.
 void Forget(int fd) {
+  DeviceFds::Forget(fd);
   if (IsOurFd(fd)) {
     const HooksOff off;
     CloseCmDevice(fd);
@@ -79,13 +82,47 @@ int Marked(int fd, int made) {
 
 // dup2 and dup3 close the descriptor that they take.
 void ForgetTaken(int fd, int taken) {
-  if (fd != taken && marks.Test(taken) && fcntl(fd, F_GETFD) != -1) {
+  if (fd != taken && (marks.Test(taken) || DeviceFds::IsShown(taken)) &&
+      fcntl(fd, F_GETFD) != -1) {
     Forget(taken);
   }
 }
 
 void ForgetRange(unsigned first, unsigned last) {
   marks.ForEach(first, last, Forget);
+  DeviceFds::ForEachShown(first, last, Forget);
+}
+
+// A number that the program does not know to be in use, as in a race with
+// open(2).
+bool TakesOwn(int fd, int taken) {
+  if (fd == taken || !DeviceFds::IsOwn(taken)) return false;
+  errno = EBUSY;
+  return true;
+}
+
+// Closes first..last but for what is the device's own.
+int CloseOthers(unsigned first, unsigned last, int flags) {
+  int result = 0;
+  uint64_t from = first;
+  const auto close_up_to = [&result, &from, flags](uint64_t end) {
+    if (from >= end) return;
+    const int closed = next_close_range(static_cast<unsigned>(from),
+                                        static_cast<unsigned>(end - 1), flags);
+    if (closed != 0) result = closed;
+  };
+  DeviceFds::ForEachOwn(first, last, [&close_up_to, &from](int fd) {
+    close_up_to(static_cast<uint64_t>(fd));
+    from = static_cast<uint64_t>(fd) + 1;
+  });
+  close_up_to(uint64_t{last} + 1);
+  return result;
+}
+
+bool AnyOwn(unsigned first, unsigned last) {
+  bool any = false;
+  DeviceFds::ForEachOwn(first, last, [&any](int) { any = true; });
+  return any;
 }
 
 int AsDevice(int fd, int result, struct stat* status) {
@@ -102,7 +139,11 @@ extern "C" {
 
 int HookClose(int fd) ND_HOOK("close");
 int HookClose(int fd) {
-  if (marks.Test(fd)) Forget(fd);
+  if (DeviceFds::IsOwn(fd)) {
+    errno = EBADF;
+    return -1;
+  }
+  if (marks.Test(fd) || DeviceFds::IsShown(fd)) Forget(fd);
   return next_close(fd);
 }
 
@@ -131,27 +172,42 @@ int HookDup(int fd) { return Marked(fd, next_dup(fd)); }
 
 int HookDup2(int fd, int to) ND_HOOK("dup2");
 int HookDup2(int fd, int to) {
+  if (TakesOwn(fd, to)) return -1;
   ForgetTaken(fd, to);
   return Marked(fd, next_dup2(fd, to));
 }
 
 int HookDup3(int fd, int to, int flags) ND_HOOK("dup3");
 int HookDup3(int fd, int to, int flags) {
+  if (TakesOwn(fd, to)) return -1;
   ForgetTaken(fd, to);
   return Marked(fd, next_dup3(fd, to, flags));
 }
 
 void HookClosefrom(int first) ND_HOOK("closefrom");
 void HookClosefrom(int first) {
-  ForgetRange(first < 0 ? 0 : static_cast<unsigned>(first), UINT_MAX);
-  next_closefrom(first);
+  const unsigned from = first < 0 ? 0 : static_cast<unsigned>(first);
+  ForgetRange(from, UINT_MAX);
+  if (!AnyOwn(from, UINT_MAX)) return next_closefrom(first);
+  if (CloseOthers(from, UINT_MAX, 0) == 0) return;
+  // A kernel older than close_range(2).
+  for (int64_t fd = from; fd < sysconf(_SC_OPEN_MAX); ++fd) {
+    if (!DeviceFds::IsOwn(static_cast<int>(fd))) {
+      next_close(static_cast<int>(fd));
+    }
+  }
 }
 
 int HookCloseRange(unsigned first, unsigned last, int flags)
     ND_HOOK("close_range");
 int HookCloseRange(unsigned first, unsigned last, int flags) {
-  if ((flags & CLOSE_RANGE_CLOEXEC) == 0) ForgetRange(first, last);
-  return next_close_range(first, last, flags);
+  // The device's have CLOEXEC anyway.
+  if ((flags & CLOSE_RANGE_CLOEXEC) != 0 || first > last) {
+    return next_close_range(first, last, flags);
+  }
+  ForgetRange(first, last);
+  if (!AnyOwn(first, last)) return next_close_range(first, last, flags);
+  return CloseOthers(first, last, flags);
 }
 
 }  // extern "C"

@@ -15,6 +15,7 @@
 #include "base/lock.h"
 #include "soft/abi/soft_device.h"
 #include "soft/device/device.h"
+#include "soft/net/device_fds.h"
 
 namespace nd::soft {
 
@@ -28,7 +29,7 @@ struct SoftContext {
   verbs_context verbs{};
   Device* device = nullptr;
   std::unique_ptr<AsyncEvents> events;
-  Fd command;  // its copies say which device it is
+  ShownFd command;  // its copies say which device it is
 
   static SoftContext* Of(ibv_context* context) {
     return reinterpret_cast<SoftContext*>(reinterpret_cast<char*>(context) -

@@ -17,6 +17,7 @@
 #include "soft/abi/hooks_off.h"
 #include "soft/abi/soft_device.h"
 #include "soft/device/personality.h"
+#include "soft/net/device_fds.h"
 #include "soft/net/fault_spec.h"
 #include "soft/net/faulty_network.h"
 #include "soft/net/host_network.h"
@@ -39,6 +40,7 @@ std::mutex g_begin;
 void ForgetInChild() {
   SoftProcess* const process = g_process.exchange(nullptr);
   if (process != nullptr) process->device().LeaveInChild();
+  DeviceFds::LeaveInChild();
   new (&g_begin) std::mutex;
 }
 
@@ -108,12 +110,19 @@ ibv_device* SoftDeviceHandle() {
 }
 
 std::optional<PathFacts> CurrentPathFacts() {
-  const HostAddresses host = ReadHostAddresses();
+  // Its files name the places that the device's table has.
+  SoftProcess* const process = g_process.load();
+  const HostAddresses host =
+      process != nullptr ? *process->device().host() : ReadHostAddresses();
   PathFacts facts{.name = kDeviceName,
                   .uverbs_name = kUverbsName,
                   .node_guid = host.guid,
                   .firmware_version = kFirmwareVersion};
   for (const GidEntry& entry : host.gids) {
+    if (entry.gid == Gid{}) {
+      facts.gids.emplace_back();
+      continue;
+    }
     facts.gids.push_back(
         {.raw = entry.gid, .type = "RoCE v2", .netdev = entry.interface});
   }
@@ -124,11 +133,11 @@ std::optional<PathFacts> CurrentPathFacts() {
 
 SoftProcess::SoftProcess(Device::Options options,
                          std::unique_ptr<Network> network,
-                         std::unique_ptr<FaultPlan> faults)
+                         std::unique_ptr<FaultPlan> faults, AddressWatch watch)
     : faults_(std::move(faults)),
       device_((options.faults = faults_.get(), options), std::move(network),
               Clock::Monotonic(), random_),
-      engine_(device_) {}
+      engine_(device_, std::move(watch)) {}
 
 absl::StatusOr<SoftProcess*> SoftProcess::Begin() {
   const HooksOff off;
@@ -136,14 +145,18 @@ absl::StatusOr<SoftProcess*> SoftProcess::Begin() {
                       ReadVariable("ND_SOFT_FAULTS", ParseFaultSpec));
   ND_ASSIGN_OR_RETURN(const Limits limits,
                       ReadVariable("ND_SOFT_PERSONALITY", PersonalityLimits));
+  // Before the addresses are read: a change between the two is not missed.
+  auto opened = AddressWatch::Open();
+  AddressWatch watch = opened.ok() ? *std::move(opened) : AddressWatch();
   const HostAddresses host = ReadHostAddresses();
   SystemRandom random;
   ND_ASSIGN_OR_RETURN(auto network, HostNetwork::Open({}, random));
-  network->set_local_gids(host.addresses());
+  network->SetLocalGids(host.addresses());
   network->set_wants_wire(true);
   const Device::Options options{.limits = limits, .host = host};
   if (faults == FaultSpec{}) {
-    return new SoftProcess(options, std::move(network), nullptr);
+    return new SoftProcess(options, std::move(network), nullptr,
+                           std::move(watch));
   }
   const Instant start = Clock::Monotonic().Now();
   const uint64_t seed = faults.seed.value_or(random.Next());
@@ -152,7 +165,7 @@ absl::StatusOr<SoftProcess*> SoftProcess::Begin() {
       options,
       std::make_unique<FaultyNetwork>(faults, std::move(network), seed, start),
       // Chance of its own, not the network's once more.
-      std::make_unique<FaultPlan>(faults, ~seed, start));
+      std::make_unique<FaultPlan>(faults, ~seed, start), std::move(watch));
 }
 
 SoftProcess* SoftProcess::Current() { return g_process.load(); }

@@ -35,7 +35,7 @@ class SoftProcess {
 
  private:
   SoftProcess(Device::Options options, std::unique_ptr<Network> network,
-              std::unique_ptr<FaultPlan> faults);
+              std::unique_ptr<FaultPlan> faults, AddressWatch watch);
   static absl::StatusOr<SoftProcess*> Begin();
 
   SystemRandom random_;

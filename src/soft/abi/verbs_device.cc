@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "soft/abi/forward.h"
@@ -30,7 +31,7 @@ ibv_device_attr AttributesOf(const Device& device) {
   const Limits& limits = device.limits();
   ibv_device_attr attr{};
   std::strncpy(attr.fw_ver, kFirmwareVersion, sizeof(attr.fw_ver) - 1);
-  attr.node_guid = attr.sys_image_guid = htobe64(device.host().guid);
+  attr.node_guid = attr.sys_image_guid = htobe64(device.host()->guid);
   attr.vendor_id = kVendorId;
   attr.max_mr_size = kMaxRegionBytes;
   attr.page_size_cap = 0xfffff000;
@@ -69,7 +70,7 @@ ibv_device_attr AttributesOf(const Device& device) {
 
 uint32_t GidPlaces(const Device& device) {
   return std::max(device.limits().gid_places,
-                  static_cast<uint32_t>(device.host().gids.size()));
+                  static_cast<uint32_t>(device.host()->gids.size()));
 }
 
 ibv_port_attr PortOf(const Device& device) {
@@ -93,10 +94,15 @@ bool HasGidPlace(ibv_context* context, uint32_t port, uint32_t index) {
   return port == 1 && index < GidPlaces(DeviceOf(context));
 }
 
-// Null: the place is empty.
-const GidEntry* GidAt(ibv_context* context, uint32_t port, uint32_t index) {
-  const auto& gids = DeviceOf(context).host().gids;
-  return port == 1 && index < gids.size() ? &gids[index] : nullptr;
+// Nothing: the place is empty.
+std::optional<GidEntry> GidAt(ibv_context* context, uint32_t port,
+                              uint32_t index) {
+  const auto host = DeviceOf(context).host();
+  if (port != 1 || index >= host->gids.size() ||
+      host->gids[index].gid == Gid{}) {
+    return std::nullopt;
+  }
+  return host->gids[index];
 }
 
 void FillEntry(const GidEntry& from, uint32_t index, ibv_gid_entry& to) {
@@ -177,7 +183,7 @@ ibv_context* MakeContext(Device& device, Fd command) {
   auto* const soft = new SoftContext;
   soft->device = &device;
   soft->events = std::make_unique<AsyncEvents>(*std::move(fd));
-  soft->command = std::move(command);
+  soft->command = ShownFd(std::move(command));
   ibv_context& context = soft->verbs.context;
   context.device = SoftDeviceHandle();
   context.cmd_fd = soft->command.get();
@@ -318,9 +324,9 @@ int ibv_query_gid(ibv_context* context, uint8_t port, int index, ibv_gid* gid) {
     errno = EINVAL;
     return -1;
   }
-  const GidEntry* const entry = GidAt(context, port, place);
+  const auto entry = GidAt(context, port, place);
   *gid = {};
-  if (entry != nullptr) std::ranges::copy(entry->gid, gid->raw);
+  if (entry) std::ranges::copy(entry->gid, gid->raw);
   return 0;
 }
 
@@ -333,8 +339,8 @@ int _ibv_query_gid_ex(ibv_context* context, uint32_t port, uint32_t index,
   }
   if (flags != 0) return EOPNOTSUPP;
   if (!HasGidPlace(context, port, index)) return EINVAL;
-  const GidEntry* const found = GidAt(context, port, index);
-  if (found == nullptr) return ENODATA;
+  const auto found = GidAt(context, port, index);
+  if (!found) return ENODATA;
   ibv_gid_entry known;
   FillEntry(*found, index, known);
   CopyOut(known, entry, entry_bytes);
@@ -349,15 +355,17 @@ ssize_t _ibv_query_gid_table(ibv_context* context, ibv_gid_entry* entries,
         context, entries, max_entries, flags, entry_bytes);
   }
   if (flags != 0) return -EOPNOTSUPP;
-  const auto& gids = DeviceOf(context).host().gids;
-  if (gids.size() > max_entries) return -EINVAL;
-  for (size_t i = 0; i < gids.size(); ++i) {
+  const auto host = DeviceOf(context).host();
+  if (host->addresses().size() > max_entries) return -EINVAL;
+  size_t count = 0;
+  for (size_t i = 0; i < host->gids.size(); ++i) {
+    if (host->gids[i].gid == Gid{}) continue;
     ibv_gid_entry known;
-    FillEntry(gids[i], static_cast<uint32_t>(i), known);
-    CopyOut(known, reinterpret_cast<char*>(entries) + i * entry_bytes,
+    FillEntry(host->gids[i], static_cast<uint32_t>(i), known);
+    CopyOut(known, reinterpret_cast<char*>(entries) + count++ * entry_bytes,
             entry_bytes);
   }
-  return static_cast<ssize_t>(gids.size());
+  return static_cast<ssize_t>(count);
 }
 
 // Private to rdma-core, and used: the older enumeration of GID types. An empty
@@ -377,7 +385,7 @@ int ibv_query_gid_type(ibv_context* context, uint8_t port, unsigned index,
     errno = EINVAL;
     return -1;
   }
-  *type = GidAt(context, port, index) != nullptr ? kRoceV2 : kRoceV1;
+  *type = GidAt(context, port, index).has_value() ? kRoceV2 : kRoceV1;
   return 0;
 }
 

@@ -432,6 +432,33 @@ void Connection::HandleDrep(const CmDrep& drep, CmTurn& turn) {
   }
 }
 
+// As Linux's cm_destroy_id, at the peer.
+void Connection::HandlePeerGone(CmTurn& turn) {
+  switch (state_) {
+    case State::kReqReceived:
+      HandleRej({.reason = RejectReason::kTimeout}, turn);
+      return;
+    case State::kReqSent:
+    case State::kMraReqReceived:
+    case State::kRepSent:
+    case State::kMraRepReceived:
+    case State::kRepReceived:
+      HandleRej({.reason = RejectReason::kConsumer}, turn);
+      return;
+    case State::kEstablished:
+      HandleDreq({.remote_qpn = local_qpn_}, turn.random.Next(), turn);
+      return;
+    case State::kDreqSent:
+      HandleDrep({}, turn);
+      return;
+    case State::kIdle:
+    case State::kDreqReceived:
+    case State::kTimewait:
+    case State::kClosed:
+      return;
+  }
+}
+
 void Connection::HandleFirstPacket(CmTurn& turn) { HandleRtu({}, turn); }
 
 void Connection::RefuseStaleRep(const CmRep& rep, CmTurn& turn) {

@@ -72,6 +72,9 @@ class Connection {
   void HandleDreq(const CmDreq& dreq, uint64_t transaction_id, CmTurn& turn);
   void HandleDrep(const CmDrep& drep, CmTurn& turn);
 
+  // The peer's process has ended without a word. What its host's kernel says
+  // then is taken as said.
+  void HandlePeerGone(CmTurn& turn);
   // A packet came to the QP, or the application says so: worth an RTU.
   void HandleFirstPacket(CmTurn& turn);
   // The REP's QPN is one that this device still has a connection with.

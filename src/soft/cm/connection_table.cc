@@ -106,6 +106,15 @@ bool ConnectionTable::HoldsQpn(Qpn local_qpn) const {
   return by_qp_.contains(local_qpn) || timewait_qps_.contains(local_qpn);
 }
 
+std::vector<Connection*> ConnectionTable::FindAll(
+    absl::FunctionRef<bool(const Connection&)> wanted) const {
+  std::vector<Connection*> found;
+  for (const auto& [id, connection] : connections_) {
+    if (wanted(*connection)) found.push_back(connection.get());
+  }
+  return found;
+}
+
 Connection* ConnectionTable::PopDue(Instant now) {
   const std::optional<CommId> id = deadlines_.PopDue(now);
   return id ? connections_.at(*id).get() : nullptr;

@@ -7,8 +7,10 @@
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "soft/cm/connection.h"
 #include "soft/cm/deadline_queue.h"
 
@@ -71,6 +73,9 @@ class ConnectionTable {
   Connection* FindQp(Qpn local_qpn) const;
   // Whether a connection has this QP of ours, or had it and is in timewait.
   bool HoldsQpn(Qpn local_qpn) const;
+
+  std::vector<Connection*> FindAll(
+      absl::FunctionRef<bool(const Connection&)> wanted) const;
 
   std::optional<Instant> NextDeadline() const { return deadlines_.Next(); }
   // One whose deadline has passed, to be told and settled; or null.

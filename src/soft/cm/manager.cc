@@ -206,6 +206,16 @@ void CmManager::HandleMad(const CmDatagram& datagram, Instant now,
              datagram.mad.message);
 }
 
+void CmManager::HandleGonePeers(IsGone gone, Instant now, CmOutput& out) {
+  CmTurn turn{now, random_, out};
+  for (Connection* const connection :
+       connections_.FindAll([gone](const Connection& each) {
+         return each.has_remote_id() && gone(each.peer(), each.remote_id());
+       })) {
+    Tell(connection, [&turn](Connection& each) { each.HandlePeerGone(turn); });
+  }
+}
+
 // The order of the checks is Linux's.
 void CmManager::Handle(const CmReq& req, const CmDatagram& datagram,
                        CmTurn& turn) {

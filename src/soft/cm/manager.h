@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/random.h"
@@ -82,6 +83,12 @@ class CmManager {
                       Instant now, CmOutput& out);
   // Of anything. With a listener go the requests that were not fetched.
   absl::Status Destroy(CmHandle handle, Instant now, CmOutput& out);
+
+  // Of a peer, by its address and comm id: whether its process has ended.
+  using IsGone = absl::FunctionRef<bool(const Gid& address, CommId id)>;
+  // Ends the connections of such peers as their host's kernel would, which
+  // destroys what a process leaves behind.
+  void HandleGonePeers(IsGone gone, Instant now, CmOutput& out);
 
   void HandleMad(const CmDatagram& datagram, Instant now, CmOutput& out);
   void Expire(Instant now, CmOutput& out);

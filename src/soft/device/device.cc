@@ -55,7 +55,7 @@ absl::Status Gone() { return absl::UnavailableError("the device was removed"); }
 Device::Device(const Options& options, std::unique_ptr<Network> network,
                const Clock& clock, Random& random)
     : limits_(options.limits),
-      host_(options.host),
+      host_(std::make_shared<const HostAddresses>(options.host)),
       active_mtu_(LargestMtu(options.host.mtu_bytes)),
       clock_(clock),
       random_(random),
@@ -77,17 +77,38 @@ Device::Device(const Options& options, std::unique_ptr<Network> network,
       mad_psn_(static_cast<uint32_t>(random.Next())) {}
 
 std::optional<int> Device::GidIndex(const Gid& gid) const {
-  const auto found = std::ranges::find(host_.gids, gid, &GidEntry::gid);
-  if (found == host_.gids.end()) return std::nullopt;
-  return static_cast<int>(found - host_.gids.begin());
+  const auto table = host();
+  const auto found = std::ranges::find(table->gids, gid, &GidEntry::gid);
+  if (gid == Gid{} || found == table->gids.end()) return std::nullopt;
+  return static_cast<int>(found - table->gids.begin());
+}
+
+std::shared_ptr<const HostAddresses> Device::host() const {
+  Holding lock(host_lock_);
+  return host_;
+}
+
+void Device::SetAddresses(const HostAddresses& host) {
+  Holding lock(mutex_);
+  const auto before = this->host();
+  auto updated = std::make_shared<const HostAddresses>(Updated(*before, host));
+  if (updated->gids == before->gids) return;
+  network_->SetLocalGids(updated->addresses());
+  cm_.set_gids(updated->addresses());
+  {
+    Holding host_lock(host_lock_);
+    host_ = std::move(updated);
+  }
+  if (!removed()) TellListeners(IBV_EVENT_GID_CHANGE);
 }
 
 std::optional<Path> Device::PathOf(const ibv_ah_attr& attr) const {
-  if (attr.is_global == 0 || attr.grh.sgid_index >= host_.gids.size() ||
-      attr.port_num != 1) {
+  const auto table = host();
+  if (attr.is_global == 0 || attr.grh.sgid_index >= table->gids.size() ||
+      table->gids[attr.grh.sgid_index].gid == Gid{} || attr.port_num != 1) {
     return std::nullopt;
   }
-  Path path{.source = host_.gids[attr.grh.sgid_index].gid,
+  Path path{.source = table->gids[attr.grh.sgid_index].gid,
             .flow_label = attr.grh.flow_label,
             .traffic_class = attr.grh.traffic_class,
             .hop_limit = attr.grh.hop_limit};
@@ -123,12 +144,22 @@ absl::StatusOr<uint32_t> Device::RegisterMemory(
 absl::Status Device::ChangeMemory(uint32_t key,
                                   const MemoryTable::RegionChange& change) {
   Holding lock(mutex_);
-  return memory_.ChangeRegion(key, change);
+  absl::Status changed = memory_.ChangeRegion(key, change);
+  if (changed.ok() && (change.range || change.pd)) ForgetRegion(key);
+  return changed;
 }
 
 absl::Status Device::DeregisterMemory(uint32_t key) {
   Holding lock(mutex_);
-  return memory_.RemoveRegion(key);
+  absl::Status removed = memory_.RemoveRegion(key);
+  if (removed.ok()) ForgetRegion(key);
+  return removed;
+}
+
+// Works are checked when they are posted, so that packets need no look-up; the
+// price is paid here.
+void Device::ForgetRegion(uint32_t key) {
+  for (QueuePair* const qp : all_qps_) qp->ForgetRegion(key);
 }
 
 absl::StatusOr<uint32_t> Device::AllocateWindow(PdId pd, ibv_mw_type type) {
@@ -245,6 +276,7 @@ absl::StatusOr<QueuePair*> Device::CreateQp(QueuePair::Options options) {
   ++qp_count_;
   auto& place = qps_[last_qp_index_];
   place = std::make_unique<QueuePair>(options, memory_);
+  all_qps_.push_back(place.get());
   return place.get();
 }
 
@@ -254,6 +286,7 @@ void Device::DestroyQp(QueuePair* qp) {
   if (qp->queued) Pump(clock_.Now());
   const uint32_t index = ToUint(qp->number()) & kIndexMask;
   timers_.Set(index, std::nullopt);
+  std::erase(all_qps_, qp);
   std::erase(ready_, qp);
   std::erase(starved_, qp);
   ForgetCompletions(*qp);
@@ -381,14 +414,22 @@ void Device::ProgressInline(const CompletionQueue& cq) {
   // Whoever has the lock makes progress already.
   if (!mutex_.TryAcquire()) return;
   const bool resting = std::exchange(resting_, false);
+  const std::optional<Instant> sleeps_until = rest_until_;
   if (last_look || resting || ++inline_looks_ % kInlineLooks == 0) {
     for (int i = 0; i < kInlineRounds && cq.empty() && Progress(); ++i)
       continue;
     attended_ = now_;
-    if (resting && !(last_look && Rest())) WakeEngine();
   } else if (!ready_.empty() || !starved_.empty() ||
              network_->MayHaveArrivals()) {
     ReceiveInline(cq);
+  }
+  if (resting) {
+    // The thread sleeps on, if it will be awake when there is something to do.
+    const bool in_time =
+        last_look && Rest() &&
+        (!rest_until_ || (sleeps_until && *sleeps_until <= *rest_until_));
+    if (!in_time) WakeEngine();
+    rest_until_ = sleeps_until;
   }
   mutex_.Release();
 }
@@ -538,10 +579,14 @@ bool Device::RunFaults(Instant now) {
     if (*event == IBV_EVENT_PORT_ERR) port_up_ = false;
     if (*event == IBV_EVENT_PORT_ACTIVE) port_up_ = true;
     if (*event == IBV_EVENT_DEVICE_FATAL) Remove();
-    Holding lock(listeners_lock_);
-    for (AsyncEvents* const events : listeners_) events->Push({.type = *event});
+    TellListeners(*event);
   }
   return any;
+}
+
+void Device::TellListeners(ibv_event_type type) {
+  Holding lock(listeners_lock_);
+  for (AsyncEvents* const events : listeners_) events->Push({.type = type});
 }
 
 // What is queued ends as flushed: nobody waits for ever.
@@ -585,6 +630,16 @@ void Device::OnArrival(const Arrival& arrival) {
   if (heard || !qp->heard()) return;
   CmOutput output;
   cm_.NotifyFirstPacket(qp->number(), now_, output);
+  Deliver(std::move(output));
+}
+
+void Device::OnPeerGone(uint32_t slot) {
+  CmOutput output;
+  cm_.HandleGonePeers(
+      [this, slot](const Gid& address, CommId id) {
+        return SlotOf(id) == slot && IsLocal(address);
+      },
+      clock_.Now(), output);
   Deliver(std::move(output));
 }
 

@@ -52,7 +52,11 @@ class Device final : private ArrivalSink {
   Device& operator=(const Device&) = delete;
 
   const Limits& limits() const { return limits_; }
-  const HostAddresses& host() const { return host_; }
+  // As it is now.
+  std::shared_ptr<const HostAddresses> host() const;
+  // The host has these addresses. Where that is new, IBV_EVENT_GID_CHANGE
+  // tells.
+  void SetAddresses(const HostAddresses& host);
   ibv_mtu active_mtu() const { return active_mtu_; }
   const Clock& clock() const { return clock_; }
   std::optional<int> GidIndex(const Gid& gid) const;
@@ -158,8 +162,10 @@ class Device final : private ArrivalSink {
   // ArrivalSink
   void OnArrival(const Arrival& arrival) override
       ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  void OnPeerGone(uint32_t slot) override ABSL_NO_THREAD_SAFETY_ANALYSIS;
   void OnMad(const Arrival& arrival) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  void ForgetRegion(uint32_t key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   QueuePair* Find(Qpn qpn) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void ForgetCompletions(const QueuePair& qp);
   void SendMad(const CmDatagram& datagram)
@@ -170,6 +176,7 @@ class Device final : private ArrivalSink {
   void RetryStarved() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetTimer(QueuePair& qp) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool RunTimers(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TellListeners(ibv_event_type type);
   bool RunFaults(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Remove() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Answers new requests for connections that are to be rejected.
@@ -185,7 +192,9 @@ class Device final : private ArrivalSink {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Limits limits_;
-  const HostAddresses host_;
+  // Of its own: whoever asks for an address need not wait for progress.
+  mutable Lock host_lock_;
+  std::shared_ptr<const HostAddresses> host_ ABSL_GUARDED_BY(host_lock_);
   const ibv_mtu active_mtu_;
   const Clock& clock_;
   Random& random_;
@@ -214,6 +223,7 @@ class Device final : private ArrivalSink {
   // By the lower bits of their numbers.
   std::vector<std::unique_ptr<QueuePair>> qps_ ABSL_GUARDED_BY(mutex_);
   uint32_t last_qp_index_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::vector<QueuePair*> all_qps_ ABSL_GUARDED_BY(mutex_);
   uint32_t inline_looks_ ABSL_GUARDED_BY(mutex_) = 0;
   Instant now_ ABSL_GUARDED_BY(mutex_){};  // while packets are received
   Instant attended_ ABSL_GUARDED_BY(mutex_){};

@@ -25,13 +25,16 @@ constexpr Duration kShortNap = std::chrono::microseconds(5);
 constexpr Duration kAttention = std::chrono::microseconds(10);
 // What there is to do often comes in a row: looks before it sleeps.
 constexpr int kPatience = 32;
+// A thread that never sleeps looks for new addresses once in so many rounds.
+constexpr uint32_t kRoundsALook = 4096;
 
 }  // namespace
 
-Engine::Engine(Device& device)
+Engine::Engine(Device& device, AddressWatch watch)
     : device_(device),
+      watch_(std::move(watch)),
       nap_(kLongNap),
-      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+      wake_(Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))) {
   {
     Holding lock(device_.mutex());
     network_fd_ = device_.network().fd();
@@ -56,12 +59,16 @@ void Engine::Run() {
   pthread_setname_np(pthread_self(), "ndsoft");
   prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);  // 1 us
   int fruitless = 0;
+  uint32_t rounds = 0;
   while (!stop_.load()) {
     if (device_.TakePolled()) {
       Nap();
       continue;
     }
-    if (Work(fruitless)) continue;
+    if (Work(fruitless)) {
+      if (++rounds % kRoundsALook == 0) LookAtAddresses();
+      continue;
+    }
     std::optional<Instant> until;
     {
       Holding lock(device_.mutex());
@@ -94,10 +101,15 @@ bool Engine::Work(int& fruitless) {
   return !device_.Rest();
 }
 
-void Engine::Sleep(std::optional<Instant> until) const {
-  std::array<pollfd, 2> waits = {{
+void Engine::LookAtAddresses() {
+  if (watch_.Changed()) device_.SetAddresses(ReadHostAddresses());
+}
+
+void Engine::Sleep(std::optional<Instant> until) {
+  std::array<pollfd, 3> waits = {{
       {.fd = wake_.get(), .events = POLLIN, .revents = 0},
       {.fd = network_fd_, .events = POLLIN, .revents = 0},
+      {.fd = watch_.fd(), .events = POLLIN, .revents = 0},
   }};
   timespec timeout{};
   if (until) {
@@ -109,6 +121,7 @@ void Engine::Sleep(std::optional<Instant> until) const {
   ppoll(waits.data(), waits.size(), until ? &timeout : nullptr, nullptr);
   eventfd_t count = 0;
   eventfd_read(wake_.get(), &count);
+  if (waits[2].revents != 0) LookAtAddresses();
 }
 
 }  // namespace nd::soft

@@ -8,14 +8,15 @@
 
 #include "base/fd.h"
 #include "soft/device/device.h"
+#include "soft/net/device_fds.h"
 
 namespace nd::soft {
 
 // Runs from its construction to its destruction, with all signals blocked.
 class Engine {
  public:
-  // The device outlives it.
-  explicit Engine(Device& device);
+  // The device outlives it, and is told when the host's addresses change.
+  explicit Engine(Device& device, AddressWatch watch = {});
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
   ~Engine();
@@ -27,12 +28,14 @@ class Engine {
   // Makes progress once; false: there was nothing to do, for a while already,
   // and peers will wake this thread.
   bool Work(int& fruitless);
-  void Sleep(std::optional<Instant> until) const;
+  void Sleep(std::optional<Instant> until);
+  void LookAtAddresses();
 
   Device& device_;
+  AddressWatch watch_;
   int network_fd_ = -1;
   Duration nap_;  // how long the next one is to be
-  Fd wake_;
+  OwnFd wake_;
   std::atomic<bool> stop_{false};
   std::thread thread_;
 };

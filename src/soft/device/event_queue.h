@@ -11,12 +11,15 @@
 #include "absl/status/statusor.h"
 #include "base/fd.h"
 #include "base/lock.h"
+#include "soft/net/device_fds.h"
 
 namespace nd::soft {
 
 // A descriptor that holds a count, each read of 8 bytes takes one from it; it
 // is readable while there is any. Blocking or not is the application's choice
-// (O_NONBLOCK), and a read is a cancellation point. Any thread.
+// (O_NONBLOCK), and a read is a cancellation point. The application may close
+// it: then nothing is taken (EBADF), and nothing happens to what has its number
+// by then. Any thread.
 class EventFd {
  public:
   static absl::StatusOr<EventFd> Create();
@@ -33,7 +36,7 @@ class EventFd {
  private:
   explicit EventFd(Fd fd) : fd_(std::move(fd)) {}
 
-  Fd fd_;
+  ShownFd fd_;
 };
 
 // One event for each count of the descriptor. Any thread.

@@ -2,6 +2,8 @@
 
 #include <ifaddrs.h>
 #include <linux/if_packet.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sys/ioctl.h>
@@ -109,8 +111,58 @@ HostAddresses ReadHostAddresses() {
 
 std::vector<Gid> HostAddresses::addresses() const {
   std::vector<Gid> all;
-  for (const GidEntry& entry : gids) all.push_back(entry.gid);
+  for (const GidEntry& entry : gids) {
+    if (entry.gid != Gid{}) all.push_back(entry.gid);
+  }
   return all;
+}
+
+HostAddresses Updated(const HostAddresses& table, const HostAddresses& host) {
+  const auto has = [](const HostAddresses& in, const GidEntry& entry) {
+    return std::ranges::find(in.gids, entry) != in.gids.end();
+  };
+  HostAddresses updated = table;
+  for (GidEntry& entry : updated.gids) {
+    if (!has(host, entry)) entry = {};
+  }
+  for (const GidEntry& entry : host.gids) {
+    if (has(table, entry)) continue;
+    const auto place = std::ranges::find(updated.gids, Gid{}, &GidEntry::gid);
+    if (place != updated.gids.end()) {
+      *place = entry;
+    } else {
+      updated.gids.push_back(entry);
+    }
+  }
+  return updated;
+}
+
+absl::StatusOr<AddressWatch> AddressWatch::Open() {
+  Fd socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                     NETLINK_ROUTE));
+  if (!socket.valid()) return ErrnoStatus(errno, "netlink socket");
+  sockaddr_nl address{};
+  address.nl_family = AF_NETLINK;
+  address.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
+  if (bind(socket.get(), reinterpret_cast<const sockaddr*>(&address),
+           sizeof(address)) != 0) {
+    return ErrnoStatus(errno, "netlink socket: groups of addresses");
+  }
+  return AddressWatch(std::move(socket));
+}
+
+// What exactly changed may have been lost where much did (ENOBUFS), so it is
+// not looked at.
+bool AddressWatch::Changed() {
+  bool changed = false;
+  std::byte message;
+  while (socket_.valid()) {
+    const ssize_t size =
+        recv(socket_.get(), &message, sizeof(message), MSG_TRUNC);
+    if (size < 0 && errno != ENOBUFS && errno != EINTR) break;
+    changed = true;
+  }
+  return changed;
 }
 
 // Asks the kernel, by a socket that is connected and sends nothing.

@@ -39,6 +39,9 @@ constexpr OpcodeMeaning kOpcodes[] = {
     {IBV_WR_LOCAL_INV, Operation::kLocal, Ending::kPlain, IBV_WC_LOCAL_INV},
 };
 
+// Of the memory that an element names; 0: none.
+uint32_t KeyOf(const ibv_sge& sge) { return sge.length > 0 ? sge.lkey : 0; }
+
 const OpcodeMeaning* MeaningOf(ibv_wr_opcode opcode) {
   for (const OpcodeMeaning& meaning : kOpcodes) {
     if (meaning.opcode == opcode) return &meaning;
@@ -121,6 +124,7 @@ QueuePair::QueuePair(const Options& options, MemoryTable& memory)
       slots_(options.cap.max_send_wr),
       segments_(size_t{options.cap.max_send_wr} *
                 std::max(options.cap.max_send_sge, 1u)),
+      keys_(segments_.size()),
       inline_(new std::byte[size_t{options.cap.max_send_wr} *
                             options.cap.max_inline_data]),
       receives_(options.srq != nullptr ? 0 : options.cap.max_recv_wr,
@@ -220,8 +224,10 @@ int QueuePair::CollectInline(const ibv_send_wr& wr, SendWork& work) {
                 sge.length);
     length += sge.length;
   }
-  Segment& segment = segments_[slot * std::max(options_.cap.max_send_sge, 1u)];
+  const size_t index = slot * std::max(options_.cap.max_send_sge, 1u);
+  Segment& segment = segments_[index];
   segment = {place, length};
+  keys_[index] = 0;
   work.segments = {&segment, 1};
   return 0;
 }
@@ -230,8 +236,8 @@ int QueuePair::CollectInline(const ibv_send_wr& wr, SendWork& work) {
 // its turn comes (10.8.3.2).
 int QueuePair::Collect(const ibv_send_wr& wr, SendWork& work) {
   const size_t slot = posted_ % slots_.size();
-  Segment* const first =
-      &segments_[slot * std::max(options_.cap.max_send_sge, 1u)];
+  const size_t index = slot * std::max(options_.cap.max_send_sge, 1u);
+  Segment* const first = &segments_[index];
   const bool filled = IsAnswered(work.operation);
   size_t count = 0;
   for (const ibv_sge& sge : std::span(wr.sg_list, size_t(wr.num_sge))) {
@@ -240,6 +246,7 @@ int QueuePair::Collect(const ibv_send_wr& wr, SendWork& work) {
       work.fault = IBV_WC_LOC_PROT_ERR;
       break;
     }
+    keys_[index + count] = KeyOf(sge);
     first[count++] = *segment;
   }
   work.segments = {first, count};
@@ -365,6 +372,19 @@ int QueuePair::PostReceive(const ibv_recv_wr& wr) {
   return 0;
 }
 
+void QueuePair::ForgetRegion(uint32_t key) {
+  qp_.ForgetMemory([this, key](Segments segments) {
+    if (segments.empty()) return false;
+    const std::span<const uint32_t> keys =
+        segments.data() == receive_segments_.data()
+            ? std::span(receive_keys_)
+            : std::span(keys_).subspan(
+                  static_cast<size_t>(segments.data() - segments_.data()),
+                  segments.size());
+    return std::ranges::find(keys, key) != keys.end();
+  });
+}
+
 // ---- The protocol's ports.
 
 // A connected queue pair takes packets of its peer only (9.6.1.4).
@@ -444,6 +464,7 @@ std::optional<ReceiveWork> QueuePair::Take() {
   const PdId pd = options_.srq != nullptr ? options_.srq->pd() : options_.pd;
   ReceiveWork work{.wr_id = posted->wr_id};
   receive_segments_.clear();
+  receive_keys_.clear();
   for (const ibv_sge& sge : posted->sges) {
     const auto segment = memory_.FindLocal(pd, sge, true);
     if (!segment) {
@@ -451,6 +472,7 @@ std::optional<ReceiveWork> QueuePair::Take() {
       break;
     }
     receive_segments_.push_back(*segment);
+    receive_keys_.push_back(KeyOf(sge));
   }
   if (datagram() && !SplitForGrh() && work.fault == IBV_WC_SUCCESS) {
     work.fault = IBV_WC_LOC_LEN_ERR;

@@ -82,6 +82,10 @@ class QueuePair final : private RemoteMemory,
   int PostBind(uint64_t wr_id, unsigned flags, uint32_t window_key,
                uint32_t new_key, const WindowBind& bind);
 
+  // The region's key names other memory now, or none: works that were checked
+  // with it do not touch what they named.
+  void ForgetRegion(uint32_t key);
+
   void OnArrival(const Arrival& arrival, Instant now);
   void OnTimer(Instant now);
   std::optional<Instant> NextDeadline() const;
@@ -146,9 +150,11 @@ class QueuePair final : private RemoteMemory,
   uint64_t posted_ = 0;
   std::vector<SendSlot> slots_;
   std::vector<Segment> segments_;          // max_send_sge a slot
+  std::vector<uint32_t> keys_;             // theirs; 0 of inline data
   std::unique_ptr<std::byte[]> inline_;    // max_inline_data a slot
   ReceiveStore receives_;                  // without an SRQ
   std::vector<Segment> receive_segments_;  // of the receive in progress
+  std::vector<uint32_t> receive_keys_;     // theirs
   std::vector<Segment> grh_segments_;      // UD: its first 40 bytes
 
   ibv_qp_attr attr_{};  // as last set

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/fd.h"
+#include "soft/net/device_fds.h"
 
 namespace nd::soft {
 
@@ -58,7 +59,7 @@ class EventSet {
  private:
   explicit EventSet(Fd fd) : fd_(std::move(fd)) {}
 
-  Fd fd_;
+  OwnFd fd_;
 };
 
 }  // namespace nd::soft

@@ -12,6 +12,7 @@ class FaultyNetwork::Sink final : public ArrivalSink {
   void OnArrival(const Arrival& arrival) override {
     network_.OnArrival(arrival, sink_);
   }
+  void OnPeerGone(uint32_t slot) override { sink_.OnPeerGone(slot); }
 
  private:
   FaultyNetwork& network_;

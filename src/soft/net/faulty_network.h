@@ -48,6 +48,9 @@ class FaultyNetwork final : public Network {
   const FaultCounters& counters() const { return counters_; }
 
   uint32_t slot() const override { return network_->slot(); }
+  void SetLocalGids(std::vector<Gid> gids) override {
+    network_->SetLocalGids(std::move(gids));
+  }
   size_t Room(const Path& path, Qpn destination) override {
     return network_->Room(path, destination);
   }

@@ -228,6 +228,10 @@ size_t HostNetwork::Receive(Instant now, ArrivalSink& sink) {
     received += of_sockets;
   }
   Flush();
+  // Otherwise there may be more of what they sent.
+  if (received == 0) {
+    for (const uint32_t slot : peers_.TakeGone()) sink.OnPeerGone(slot);
+  }
   return received;
 }
 
@@ -364,7 +368,8 @@ std::optional<Instant> HostNetwork::NextDeadline() const {
 }
 
 bool HostNetwork::Rest() {
-  return loopback_.empty() && wire_.Rest() && inbound_.Rest();
+  return loopback_.empty() && !peers_.any_gone() && wire_.Rest() &&
+         inbound_.Rest();
 }
 
 }  // namespace nd::soft

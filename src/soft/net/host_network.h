@@ -58,12 +58,6 @@ class HostNetwork final : public Network {
   static absl::StatusOr<std::unique_ptr<HostNetwork>> Open(
       const HostNetworkOptions& options, Random& random);
 
-  // This host's addresses: packets to them do not leave it, and packets from
-  // the wire do not come from them.
-  void set_local_gids(std::vector<Gid> gids) {
-    local_gids_ = std::move(gids);
-    wire_.SetLocal(local_gids_);
-  }
   // Whether something here expects packets from other hosts.
   void set_wants_wire(bool wants) { wire_.set_wanted(wants, now_); }
   // Whether all that comes from other hosts comes here first.
@@ -71,6 +65,10 @@ class HostNetwork final : public Network {
   const NetCounters& counters() const { return counters_; }
 
   uint32_t slot() const override { return slot_; }
+  void SetLocalGids(std::vector<Gid> gids) override {
+    local_gids_ = std::move(gids);
+    wire_.SetLocal(local_gids_);
+  }
   size_t Room(const Path& path, Qpn destination) override;
   size_t BurstBytes(const Path& path, Qpn destination) override;
   void Send(const Path& path, const Outgoing& outgoing) override;

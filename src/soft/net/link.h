@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/fd.h"
+#include "soft/net/device_fds.h"
 #include "soft/net/ring.h"
 #include "soft/net/shared_memory.h"
 
@@ -32,7 +33,7 @@ class Bell {
   int fd() const { return fd_.get(); }
 
  private:
-  Fd fd_;
+  OwnFd fd_;
 };
 
 // The sender's end. It makes the ring.

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "base/clock.h"
@@ -47,6 +48,9 @@ class ArrivalSink {
   virtual ~ArrivalSink() = default;
   // May call Send, which takes no packet to this sink before it returns.
   virtual void OnArrival(const Arrival& arrival) = 0;
+  // A process of this host has ended; what it sent has arrived. It may be told
+  // more than once, or, where no link to it was made, not at all.
+  virtual void OnPeerGone(uint32_t /*slot*/) {}
 };
 
 // One thread at a time.
@@ -56,6 +60,9 @@ class Network {
 
   // This process's.
   virtual uint32_t slot() const = 0;
+  // The host's addresses: packets to them do not leave it, and packets from the
+  // wire do not come from them.
+  virtual void SetLocalGids(std::vector<Gid> /*gids*/) {}
 
   // Packets that can be sent now on this path to this QP. Who found no room is
   // told when to look again: fd() becomes readable, the next deadline comes, or

@@ -19,6 +19,10 @@ constexpr Duration kBusy = milliseconds(1);
 // How long a peer may have no room before it is taken for dead: its process is
 // stopped, or is gone and has left its descriptors to a child.
 constexpr Duration kPatience = seconds(2);
+// How long after a peer's ring hung up its process may still be about to die,
+// and how often to look.
+constexpr Duration kDying = seconds(1);
+constexpr Duration kLookEvery = milliseconds(5);
 // Packets that vanish at a time.
 constexpr size_t kRoomOfNobody = 16;
 
@@ -52,7 +56,7 @@ Peers::Way Peers::Connect(uint32_t slot, Peer& peer, Instant now) {
   if (const int error = socket_.SendTo(names_.Slot(slot), kLinkOffer, offer);
       error != 0) {
     events_.Remove(link->bell().fd());
-    return OnSendError(peer, error, now);
+    return OnSendError(slot, peer, error, now);
   }
   link->CloseOffer();
   peer.link.emplace(*std::move(link));
@@ -60,7 +64,8 @@ Peers::Way Peers::Connect(uint32_t slot, Peer& peer, Instant now) {
   return Way::kRing;
 }
 
-Peers::Way Peers::OnSendError(Peer& peer, int error, Instant now) {
+Peers::Way Peers::OnSendError(uint32_t slot, Peer& peer, int error,
+                              Instant now) {
   switch (error) {
     case EAGAIN:
     case ENOBUFS:
@@ -72,6 +77,10 @@ Peers::Way Peers::OnSendError(Peer& peer, int error, Instant now) {
     case ETOOMANYREFS:  // descriptors on their way to slow receivers
       peer.datagrams_until = now + kWithoutRing;
       return Way::kDatagrams;
+    case ECONNREFUSED:
+      gone_.push_back(slot);
+      RetryAt(now);
+      [[fallthrough]];
     default:
       peer.absent_until = now + kAbsence;
       return Way::kNone;
@@ -150,7 +159,7 @@ bool Peers::SendDatagram(uint32_t slot, Peer& peer, Instant now,
   WriteFrame(header, packet, frame);
   const int error = socket_.SendTo(names_.Slot(slot), frame);
   if (error == 0) return true;
-  if (OnSendError(peer, error, now) == Way::kBusy) return false;
+  if (OnSendError(slot, peer, error, now) == Way::kBusy) return false;
   ++counters_.dropped_no_peer;
   return true;
 }
@@ -175,6 +184,19 @@ void Peers::OnBell(uint32_t slot, bool hung_up, Instant now) {
     peer.datagrams_until = now + kWithoutRing;
   }
   DropLink(peer);
+  suspects_.push_back({.slot = slot, .until = now + kDying});
+  LookAtSuspects(now);
+}
+
+// The name of a process that dies may outlast its rings for a moment. That of
+// one that lives on stays: it has no room for the ring, or found it broken.
+void Peers::LookAtSuspects(Instant now) {
+  std::erase_if(suspects_, [this, now](const Suspect& suspect) {
+    const bool exists = UnixSocket::Exists(names_.Slot(suspect.slot));
+    if (!exists) gone_.push_back(suspect.slot);
+    return !exists || now >= suspect.until;
+  });
+  if (!suspects_.empty()) RetryAt(now + kLookEvery);
 }
 
 void Peers::DropLink(Peer& peer) {
@@ -184,7 +206,9 @@ void Peers::DropLink(Peer& peer) {
 }
 
 void Peers::OnTime(Instant now) {
-  if (retry_at_.has_value() && now >= *retry_at_) retry_at_.reset();
+  if (!retry_at_.has_value() || now < *retry_at_) return;
+  retry_at_.reset();
+  LookAtSuspects(now);
 }
 
 }  // namespace nd::soft

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -58,6 +59,11 @@ class Peers {
   std::optional<Instant> retry_at() const { return retry_at_; }
   void OnTime(Instant now);
 
+  // Slots that were found to have lost their process, perhaps while something
+  // was sent to them: retry_at() says then that somebody has to hear of it.
+  bool any_gone() const { return !gone_.empty(); }
+  std::vector<uint32_t> TakeGone() { return std::exchange(gone_, {}); }
+
  private:
   enum class Way { kRing, kDatagrams, kBusy, kNone };
 
@@ -70,15 +76,22 @@ class Peers {
     std::optional<Instant> full_since;
   };
 
+  // Whose ring hung up.
+  struct Suspect {
+    uint32_t slot;
+    Instant until;
+  };
+
   Peer& PeerAt(uint32_t slot);
   Way WayTo(uint32_t slot, Peer& peer, Instant now);
   size_t RoomOn(Way way, Peer& peer);
   void RetryAt(Instant at);
   Way Connect(uint32_t slot, Peer& peer, Instant now);
-  Way OnSendError(Peer& peer, int error, Instant now);
+  Way OnSendError(uint32_t slot, Peer& peer, int error, Instant now);
   bool SendDatagram(uint32_t slot, Peer& peer, Instant now,
                     const FrameHeader& header, const PacketSource& packet);
   void DropLink(Peer& peer);
+  void LookAtSuspects(Instant now);
 
   const size_t ring_bytes_;
   const size_t max_links_;
@@ -89,6 +102,8 @@ class Peers {
   std::array<std::unique_ptr<Peer>, 1 << kSlotBits> peers_;
   size_t links_ = 0;
   std::vector<uint32_t> unpublished_;  // slots
+  std::vector<uint32_t> gone_;
+  std::vector<Suspect> suspects_;
   std::optional<Instant> retry_at_;
 };
 

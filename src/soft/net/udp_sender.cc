@@ -77,7 +77,7 @@ absl::StatusOr<UdpSender::Socket> UdpSender::OpenSocket(IpFamily family,
     const SocketAddress address =
         ToSocketAddress(family == IpFamily::kIpv4 ? kAnyIpv4 : kAnyIpv6, port);
     if (bind(fd.get(), address.get(), address.length) == 0) {
-      return Socket{.fd = std::move(fd), .port = port};
+      return Socket{.fd = OwnFd(std::move(fd)), .port = port};
     }
     if (errno != EADDRINUSE) {
       return ErrnoStatus(errno, absl::StrCat("bind to UDP port ", port));

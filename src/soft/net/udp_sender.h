@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "base/fd.h"
 #include "base/random.h"
 #include "soft/net/counters.h"
+#include "soft/net/device_fds.h"
 #include "soft/net/frame.h"
 #include "soft/net/inet.h"
 #include "soft/net/network.h"
@@ -45,7 +45,7 @@ class UdpSender {
   void Drain() const;
 
   struct Socket {
-    Fd fd;
+    OwnFd fd;
     uint16_t port = 0;
   };
   const std::vector<Socket>& sockets() const { return sockets_; }

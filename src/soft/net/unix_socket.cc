@@ -106,6 +106,15 @@ absl::StatusOr<UnixSocket> UnixSocket::Bind(absl::string_view name) {
   return UnixSocket(std::move(fd));
 }
 
+bool UnixSocket::Exists(absl::string_view name) {
+  const auto address = AddressOf(name);
+  const Fd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!address.has_value() || !fd.valid()) return true;
+  return connect(fd.get(), reinterpret_cast<const sockaddr*>(&address->un),
+                 address->length) == 0 ||
+         errno != ECONNREFUSED;
+}
+
 int UnixSocket::SendTo(absl::string_view name, std::span<const std::byte> bytes,
                        std::span<const int> fds) const {
   auto address = AddressOf(name);

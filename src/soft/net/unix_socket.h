@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "base/fd.h"
+#include "soft/net/device_fds.h"
 
 namespace nd::soft {
 
@@ -53,6 +54,9 @@ class UnixSocket {
   int SendTo(absl::string_view name, std::span<const std::byte> bytes,
              std::span<const int> fds = {}) const;
 
+  // Whether a socket has the name. Where that cannot be told: yes.
+  static bool Exists(absl::string_view name);
+
   // The next datagram, into `buffer`; nothing: none is there.
   std::optional<UnixMessage> Receive(std::span<std::byte> buffer) const;
 
@@ -61,7 +65,7 @@ class UnixSocket {
  private:
   explicit UnixSocket(Fd fd) : fd_(std::move(fd)) {}
 
-  Fd fd_;
+  OwnFd fd_;
 };
 
 }  // namespace nd::soft

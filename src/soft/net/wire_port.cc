@@ -137,7 +137,7 @@ absl::Status WirePort::Hold() {
     }
     return ErrnoStatus(errno, absl::StrCat("bind to UDP port ", port_));
   }
-  fd_ = std::move(fd);
+  fd_ = OwnFd(std::move(fd));
   batch_ = std::make_unique<Batch>();
   return absl::OkStatus();
 }

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "base/fd.h"
 #include "soft/net/counters.h"
+#include "soft/net/device_fds.h"
 #include "soft/net/inet.h"
 #include "soft/net/network.h"
 #include "soft/wire/icrc.h"
@@ -31,7 +32,7 @@ class WirePort {
 
   // AlreadyExists: another process has it.
   absl::Status Hold();
-  void Release() { fd_ = Fd(); }
+  void Release() { fd_ = OwnFd(); }
   bool held() const { return fd_.valid(); }
 
   // Hands out up to about `budget` packets; returns how many datagrams came.
@@ -48,7 +49,7 @@ class WirePort {
 
   const Gid address_;
   const uint16_t port_;
-  Fd fd_;
+  OwnFd fd_;
   std::unique_ptr<Batch> batch_;  // while held
 };
 

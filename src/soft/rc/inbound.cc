@@ -139,6 +139,12 @@ void Inbound::Complete(const Packet& packet, const Message& message) {
   ports_.completions.ReceiveCompleted(completion);
 }
 
+void Inbound::ForgetMemory(NamesMemory names) {
+  if (!receive_ || !names(receive_->segments)) return;
+  if (receive_->fault == IBV_WC_SUCCESS) receive_->fault = IBV_WC_LOC_PROT_ERR;
+  receive_->segments = {};
+}
+
 bool Inbound::FailReceive(ibv_wc_status status) {
   message_.reset();
   if (!receive_) return false;

@@ -43,6 +43,9 @@ class Inbound {
   // Drops the message; its receive serves the next one.
   void Abandon() { message_.reset(); }
 
+  // As Requester's, of the receive in progress: it fails at the next packet.
+  void ForgetMemory(NamesMemory names);
+
   // Completes the receive in progress with an error. False: there is none.
   bool FailReceive(ibv_wc_status status);
 

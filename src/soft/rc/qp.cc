@@ -77,6 +77,12 @@ PostResult Qp::Post(const SendWork& work) {
   return PostResult::kPosted;
 }
 
+void Qp::ForgetMemory(NamesMemory names) {
+  requester_.ForgetMemory(names);
+  responder_.ForgetMemory(names);
+  unreliable_.ForgetMemory(names);
+}
+
 void Qp::OnReceivePosted() {
   if (state_ == QpState::kErr) FlushReceives();
 }

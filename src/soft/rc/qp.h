@@ -43,6 +43,9 @@ class Qp {
   [[nodiscard]] PostResult Post(const SendWork& work);
   // Works that hold on to their segments still.
   size_t sends_queued() const { return requester_.queued(); }
+  // Segments that `names` are not touched any more; the works that have them
+  // end with a local protection error.
+  void ForgetMemory(NamesMemory names);
   // A receive was posted: in ERR it is flushed.
   void OnReceivePosted();
 

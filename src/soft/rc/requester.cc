@@ -74,6 +74,15 @@ void Requester::Post(const SendWork& work) {
   posted_ = end;
 }
 
+void Requester::ForgetMemory(NamesMemory names) {
+  for (size_t i = 0; i < queue_.size(); ++i) {
+    SendWork& work = queue_[i].work;
+    if (!names(work.segments)) continue;
+    if (work.fault == IBV_WC_SUCCESS) work.fault = IBV_WC_LOC_PROT_ERR;
+    work.segments = {};
+  }
+}
+
 bool Requester::drained() const {
   return queue_.empty() || !Begun(queue_.front());
 }
@@ -400,6 +409,7 @@ void Requester::OnReadResponse(const Packet& packet, uint64_t position,
   const uint64_t expected =
       std::min(packet.packets * mtu, request.length - offset);
   if (packet.payload.size() != expected) return Fail(IBV_WC_LOC_LEN_ERR);
+  if (request.work.fault != IBV_WC_SUCCESS) return Fail(request.work.fault);
   Scatter(packet.payload, request.work.segments, offset);
   AnswerTaken(position, packet.packets, now);
 }
@@ -412,6 +422,7 @@ void Requester::OnAtomicAcknowledge(const Packet& packet, uint64_t position,
       request.work.operation != Operation::kFetchAdd) {
     return Fail(IBV_WC_BAD_RESP_ERR);
   }
+  if (request.work.fault != IBV_WC_SUCCESS) return Fail(request.work.fault);
   std::array<std::byte, kAtomicBytes> original;
   std::memcpy(original.data(), &packet.atomic_ack_eth.original, kAtomicBytes);
   Scatter(original, request.work.segments, 0);

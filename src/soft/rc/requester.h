@@ -47,6 +47,9 @@ class Requester {
   size_t queued() const { return queue_.size(); }
   // There is room: !full().
   void Post(const SendWork& work);
+  // The memory of works whose segments `names` may not be touched any more:
+  // such a work fails when its turn comes, its next packet or its answer.
+  void ForgetMemory(NamesMemory names);
 
   // An answer of the peer.
   void OnPacket(const Packet& packet, Instant now);

@@ -51,6 +51,7 @@ class Responder {
   // Forgets what waits to be sent, and completes the receive in progress with
   // `status`.
   void Stop() { replies_.Clear(); }
+  void ForgetMemory(NamesMemory names) { inbound_.ForgetMemory(names); }
   void FlushReceive() { inbound_.FailReceive(IBV_WC_WR_FLUSH_ERR); }
 
  private:

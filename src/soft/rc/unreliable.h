@@ -20,6 +20,7 @@ class UnreliableResponder {
   // On the way to RTR.
   void Start();
   void OnPacket(const Packet& packet);
+  void ForgetMemory(NamesMemory names) { inbound_.ForgetMemory(names); }
 
   // A receive could not be used: it has completed so, and the queue pair must
   // go to ERR.

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "absl/functional/function_ref.h"
 #include "soft/rc/segments.h"
 #include "soft/wire/opcode.h"
 #include "soft/wire/serial.h"
@@ -30,6 +31,9 @@ constexpr bool IsAnswered(Operation operation) {
          operation == Operation::kCompareSwap ||
          operation == Operation::kFetchAdd;
 }
+
+// Whether a work's segments lie in memory that was just taken away.
+using NamesMemory = absl::FunctionRef<bool(Segments)>;
 
 // What Operation::kLocal does when its turn comes.
 class LocalAction {

@@ -440,5 +440,51 @@ TEST_F(ManagerTest, NewAddressIsListenedOn) {
   EXPECT_EQ(server.TakeEvent().type, CmEventType::kConnectRequest);
 }
 
+bool Everyone(const Gid&, CommId) { return true; }
+
+TEST_F(ManagerTest, PeerThatIsGoneEndsAConnection) {
+  ReachEstablished();
+  client.cm.HandleGonePeers(Everyone, now, client.out);
+  EXPECT_EQ(client.TakeEvent().type, CmEventType::kDisconnected);
+  server.cm.HandleGonePeers(Everyone, now, server.out);
+  EXPECT_EQ(server.TakeEvent().type, CmEventType::kDisconnected);
+  // The application's answer, to nobody.
+  EXPECT_TRUE(client.cm.Disconnect(requester, {}, now, client.out).ok());
+}
+
+TEST_F(ManagerTest, PeerThatIsGoneBeforeItHasConnectedRejects) {
+  ReachReqReceived();
+  server.cm.HandleGonePeers(Everyone, now, server.out);
+  const CmEvent event = server.TakeEvent();
+  EXPECT_EQ(event.type, CmEventType::kRejected);
+  EXPECT_EQ(event.reason, RejectReason::kTimeout);
+}
+
+TEST_F(ManagerTest, PeerThatIsGoneBeforeItIsReadyRejects) {
+  ReachRepReceived();
+  client.cm.HandleGonePeers(Everyone, now, client.out);
+  EXPECT_EQ(client.TakeEvent().type, CmEventType::kRejected);
+  server.cm.HandleGonePeers(Everyone, now, server.out);
+  EXPECT_EQ(server.TakeEvent().type, CmEventType::kRejected);
+}
+
+TEST_F(ManagerTest, PeerThatIsGoneIsNotWaitedForToDisconnect) {
+  ReachDreqSent();
+  client.cm.HandleGonePeers(Everyone, now, client.out);
+  EXPECT_EQ(client.TakeEvent().type, CmEventType::kDisconnected);
+}
+
+TEST_F(ManagerTest, OnlyWhoIsGoneIsTakenToBe) {
+  ReachEstablished();
+  client.cm.HandleGonePeers(
+      [this](const Gid& address, CommId id) {
+        EXPECT_EQ(address, kServerIp);
+        EXPECT_EQ(id, rep.local_id);
+        return false;
+      },
+      now, client.out);
+  EXPECT_TRUE(client.Silent());
+}
+
 }  // namespace
 }  // namespace nd::soft

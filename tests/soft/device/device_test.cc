@@ -1,11 +1,14 @@
 #include "soft/device/device.h"
 
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
 
 #include <array>
 #include <memory>
 
+#include "base/fd.h"
 #include "base/random.h"
+#include "soft/device/device_world.h"
 #include "soft/device/silent_network.h"
 
 namespace nd::soft {
@@ -67,6 +70,31 @@ TEST_F(DeviceTest, ResetTakesBackTheQueuePairsCompletionsAndNoOthers) {
   EXPECT_EQ(Completions(), 1);
   device_.DestroyQp(one);
   device_.DestroyQp(other);
+}
+
+// A thread that waits for events looks at its queue once more, and what it
+// finds has to be done soon: by the engine's thread, which sleeps until later.
+TEST(DeviceRest, ADeadlineFoundByALastLookWakesTheEngine) {
+  DeviceWorld world;
+  world.Connect();
+  WorldDevice& client = world.client;
+  const Fd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  ASSERT_EQ(client.Post(1, {.length = 8}), 0);
+  {
+    Holding lock(client.device->mutex());
+    while (client.device->Progress()) continue;
+    client.device->set_wake_fd(wake.get());
+    ASSERT_TRUE(client.device->Rest());
+  }
+  while (world.server.Progress()) continue;  // RNR NAK
+  client.device->Arm(*client.cq, false);
+  eventfd_t count = 0;
+  EXPECT_NE(eventfd_read(wake.get(), &count), 0);
+  std::array<ibv_wc, 1> completions;
+  EXPECT_EQ(client.device->Poll(*client.cq, completions), 0);
+  EXPECT_EQ(eventfd_read(wake.get(), &count), 0);
+  Holding lock(client.device->mutex());
+  client.device->set_wake_fd(-1);
 }
 
 }  // namespace

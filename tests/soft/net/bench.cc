@@ -121,7 +121,7 @@ std::unique_ptr<HostNetwork> OpenNetwork(const HostNetworkOptions& options,
     std::cerr << network.status() << std::endl;
     std::abort();
   }
-  (*network)->set_local_gids({local});
+  (*network)->SetLocalGids({local});
   return *std::move(network);
 }
 

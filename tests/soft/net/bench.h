@@ -45,8 +45,10 @@ class Child {
 class Collector final : public ArrivalSink {
  public:
   void OnArrival(const Arrival& arrival) override;
+  void OnPeerGone(uint32_t slot) override { gone.push_back(slot); }
 
   std::vector<Arrived> arrived;
+  std::vector<uint32_t> gone;  // slots
 };
 
 // IPv4 of the loopback interface: 127.0.0.`last`.

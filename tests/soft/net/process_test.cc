@@ -63,6 +63,66 @@ TEST_F(ProcessTest, APeerThatIsKilledIsForgottenAndItsSlotReachedAgain) {
   }
 }
 
+TEST_F(ProcessTest, TheDeathOfAPeerIsTold) {
+  Process us(options_);
+  HostNetworkOptions theirs = options_;
+  theirs.first_slot = 200;
+  Child child([&] { Echo(theirs, path_, 100); });
+  ASSERT_TRUE(Answers(us, 200));
+  us.sink.gone.clear();  // before it was there
+  ASSERT_TRUE(Answers(us, 200));
+  EXPECT_TRUE(us.sink.gone.empty());
+  child.Kill();
+  EXPECT_TRUE(ReceiveUntil({{&us}}, [&] { return !us.sink.gone.empty(); }));
+  EXPECT_EQ(us.sink.gone.front(), 200u);
+}
+
+TEST_F(ProcessTest, WhoSendsToAPeerThatHasDiedIsTold) {
+  Process us(options_);
+  us.Receive();
+  EXPECT_TRUE(us.network->Rest());
+  SendTo(*us.network, path_, QpnOf(200), 1, 100);
+  // Nothing comes that would wake it.
+  EXPECT_TRUE(us.network->NextDeadline());
+  EXPECT_FALSE(us.network->Rest());
+  EXPECT_TRUE(ReceiveUntil({{&us}}, [&] {
+    SendTo(*us.network, path_, QpnOf(200), 1, 100);
+    us.network->Flush();
+    return !us.sink.gone.empty();
+  }));
+}
+
+// Its rings may go before its name does.
+TEST_F(ProcessTest, APeerWhoseNameOutlastsItsRingIsTold) {
+  Process us(options_);
+  HostNetworkOptions theirs = options_;
+  theirs.first_slot = 200;
+  theirs.max_links = 0;  // hangs up at once
+  auto other = std::make_unique<Process>(theirs);
+  ASSERT_TRUE(ReceiveUntil({{&us, other.get()}}, [&] {
+    SendTo(*us.network, path_, QpnOf(200), 1, 100);
+    us.network->Flush();
+    return !other->sink.arrived.empty();
+  }));
+  us.Receive();
+  other.reset();
+  EXPECT_TRUE(ReceiveUntil({{&us}}, [&] { return !us.sink.gone.empty(); }));
+}
+
+TEST_F(ProcessTest, APeerThatTakesNoRingIsNotGone) {
+  Process us(options_);
+  HostNetworkOptions theirs = options_;
+  theirs.first_slot = 200;
+  theirs.max_links = 0;
+  Process other(theirs);
+  ASSERT_TRUE(ReceiveUntil({{&us, &other}}, [&] {
+    SendTo(*us.network, path_, QpnOf(200), 1, 100);
+    us.network->Flush();
+    return !other.sink.arrived.empty();
+  }));
+  EXPECT_TRUE(us.sink.gone.empty());
+}
+
 TEST_F(ProcessTest, AFullRingToAPeerThatIsKilledHasRoomAgain) {
   Process us(options_);
   HostNetworkOptions theirs = options_;

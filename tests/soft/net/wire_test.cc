@@ -328,7 +328,7 @@ TEST_F(WireTest, WhatTheWirePretendsToBringFromUsIsDropped) {
   Process b(there_, Localhost(2));
   // A host of another name that says it is this one.
   Process liar(here_, Localhost(1));
-  b.network->set_local_gids({Localhost(1), Localhost(2)});
+  b.network->SetLocalGids({Localhost(1), Localhost(2)});
   b.network->set_wants_wire(true);
   EXPECT_TRUE(ReceiveUntil({{&b}}, [&] {
     SendTo(*liar.network, path_, QpnOf(b.network->slot()), 1, 8);

@@ -66,10 +66,14 @@ def rping(*extra: str, **options: str):
     return both_ends(["rping", "-s", *address, *extra], client, **options)
 
 
-def both_ends(server: list[str], client: list[str], **options: str):
+def both_ends(server: list[str], client: list[str],
+              server_faults: str | None = None, **options: str):
+    """`server_faults` where the server has others than the client."""
+    of_server = options if server_faults is None else {
+        **options, "faults": server_faults}
     with subprocess.Popen(
         server,
-        env=environment(**options),
+        env=environment(**of_server),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -151,7 +155,9 @@ class Rping(unittest.TestCase):
         self.assertIn("RDMA_CM_EVENT_REJECTED", done.stdout)
 
     def test_device_removal(self):
-        done = rping("-C", "100000000", faults="device-removal=after:1500ms")
+        # The server's end would be told to the client.
+        done = rping("-C", "100000000", faults="device-removal=after:1500ms",
+                     server_faults="")
         self.assertNotEqual(done.returncode, 0, done)
         self.assertIn("device removal", done.stdout)
 

@@ -4,74 +4,22 @@
 usage: programs_test.py NDSOFT [unittest's arguments]
 
 NDSOFT is the program `ndsoft`. ND_REPEATS: how often each pair runs (1). Run it
-in a network namespace of its own: the programs use fixed ports.
+in a network namespace of its own: the programs use fixed ports. Root becomes
+nobody.
 """
 
 import dataclasses
 import os
-import re
-import signal
-import subprocess
 import sys
-import time
 import unittest
 
-NDSOFT = ""
+import soft_programs
+from soft_programs import (IPV4, IPV6, finish, has_service, listens_on,
+                           run_on_soft, stop, wait_for)
+
 REPEATS = int(os.environ.get("ND_REPEATS", "1"))
-LIMIT_S = 60
 
 EARLY = "RDMA_CM_EVENT_REJECTED"
-
-IPV4 = "10.98.0.1"
-IPV6 = "fd98::1"
-
-
-def run_on_soft(command: list[str]) -> subprocess.Popen:
-    return subprocess.Popen([NDSOFT, "run", "--", *command], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            start_new_session=True)
-
-
-def finish(process: subprocess.Popen, limit_s: float = LIMIT_S) -> tuple[int, str]:
-    try:
-        output, _ = process.communicate(timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        return -1, f"{output}\n(still ran after {limit_s} s)"
-    return process.returncode, output
-
-
-def stop(process: subprocess.Popen) -> str:
-    process.terminate()
-    return finish(process, 10)[1]
-
-
-def listens_on(port: int) -> bool:
-    """TCP, without connecting: that would be taken for the peer."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with open(table, encoding="ascii") as lines:
-            for line in lines:
-                fields = line.split()
-                if fields[1].endswith(f":{port:04X}") and fields[3] == "0A":
-                    return True
-    return False
-
-
-def has_service(port: int) -> bool:
-    """Whether a process has bound the port of rdma_cm's port spaces: it may not
-    listen yet."""
-    with open("/proc/net/unix", encoding="ascii", errors="replace") as lines:
-        return any(re.search(rf"@nd-soft/service/[0-9a-f]+{port:04x}$", line.strip())
-                   for line in lines)
-
-
-def wait_for(ready, server: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 30
-    while not ready():
-        if server.poll() is not None or time.monotonic() > deadline:
-            return
-        time.sleep(0.01)
 
 
 @dataclasses.dataclass
@@ -278,32 +226,9 @@ class Perftest(SoftTest):
         self.perftest("ib_send_lat", "-c", "UD", "-s", "64")
 
 
-class RoughLife(SoftTest):
-    def test_client_of_a_killed_server_ends(self) -> None:
-        command = ["ib_write_bw", "-F", "-D", "60"]
-        server = run_on_soft(command)
-        wait_for(lambda: listens_on(18515), server)
-        client = run_on_soft([*command, IPV4])
-        # They have met once the server listens no more.
-        wait_for(lambda: not listens_on(18515), server)
-        os.killpg(server.pid, signal.SIGKILL)
-        status, output = finish(client, 30)
-        finish(server)
-        self.assertGreater(status, 0, output)
-
-    def test_many_pairs_at_once(self) -> None:
-        ports = range(20000, 20020)
-        commands = [["ibv_rc_pingpong", "-g", "1", "-c", "-n", "100", "-p", str(port)]
-                    for port in ports]
-        servers = [run_on_soft(command) for command in commands]
-        for port, server in zip(ports, servers):
-            wait_for(lambda port=port: listens_on(port), server)
-        clients = [run_on_soft([*command, IPV4]) for command in commands]
-        for process in clients + servers:
-            status, output = finish(process)
-            self.assertEqual(status, 0, output)
-
-
 if __name__ == "__main__":
-    NDSOFT = os.path.abspath(sys.argv.pop(1))
+    ndsoft = os.path.abspath(sys.argv[1])
+    soft_programs.as_nobody(ndsoft)
+    soft_programs.use_ndsoft(ndsoft)
+    del sys.argv[1]
     unittest.main()

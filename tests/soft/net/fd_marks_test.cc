@@ -1,4 +1,4 @@
-#include "soft/abi/fd_marks.h"
+#include "soft/net/fd_marks.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

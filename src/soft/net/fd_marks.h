@@ -1,6 +1,6 @@
 // Which descriptors may be ours: the question that every write and close asks.
-#ifndef ND_SOFT_ABI_FD_MARKS_H_
-#define ND_SOFT_ABI_FD_MARKS_H_
+#ifndef ND_SOFT_NET_FD_MARKS_H_
+#define ND_SOFT_NET_FD_MARKS_H_
 
 #include <array>
 #include <atomic>
@@ -54,4 +54,4 @@ class FdMarks {
 
 }  // namespace nd::soft
 
-#endif  // ND_SOFT_ABI_FD_MARKS_H_
+#endif  // ND_SOFT_NET_FD_MARKS_H_
