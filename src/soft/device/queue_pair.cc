@@ -46,7 +46,7 @@ const OpcodeMeaning* MeaningOf(ibv_wr_opcode opcode) {
   return nullptr;
 }
 
-// 10.4.1: what a transport serves.
+// IBA ch. 10, transport services: what a transport serves.
 bool Serves(Transport transport, const OpcodeMeaning& meaning) {
   switch (transport) {
     case Transport::kRc:
@@ -223,7 +223,7 @@ int QueuePair::CollectInline(const ibv_send_wr& wr, SendWork& work) {
 }
 
 // A key that does not allow what is asked is a fault of the work, found when
-// its turn comes (10.8.3.2).
+// its turn comes (IBA ch. 10, error handling).
 int QueuePair::Collect(const ibv_send_wr& wr, SendWork& work) {
   const size_t slot = posted_ % slots_.size();
   Segment* const first =
@@ -363,7 +363,8 @@ int QueuePair::PostReceive(const ibv_recv_wr& wr) {
 
 // ---- The protocol's ports.
 
-// A connected queue pair takes packets of its peer only (9.6.1.4).
+// A connected queue pair takes packets of its peer only (IBA ch. 9, packet
+// header validation).
 void QueuePair::OnArrival(const Arrival& arrival, Instant now) {
   if (!datagram() && (arrival.path.source != path_.destination ||
                       arrival.path.destination != path_.source)) {
@@ -455,7 +456,8 @@ std::optional<ReceiveWork> QueuePair::Take() {
   return work;
 }
 
-// The first 40 bytes of a datagram's receive are for its GRH (10.2.5).
+// The first 40 bytes of a datagram's receive are for its GRH (IBA ch. 11, UD
+// receives).
 bool QueuePair::SplitForGrh() {
   grh_segments_.clear();
   size_t left = kGrhBytes;
@@ -510,7 +512,7 @@ void QueuePair::ReceiveCompleted(const WorkCompletion& completion) {
 }
 
 // Works behind the one that fails end as flushed, as after any other error
-// (10.8.5.1).
+// (IBA ch. 10, completions with errors).
 ibv_wc_status QueuePair::WithFaults(ibv_wc_status status) {
   if (options_.faults == nullptr || status != IBV_WC_SUCCESS ||
       options_.transport != Transport::kRc) {
