@@ -201,6 +201,9 @@ TEST_F(SidrTest, QuestionsAreLimitedAsConnectionsAre) {
   }
   EXPECT_EQ(small.cm.size(), 1u);
   EXPECT_EQ(small.out.events.size(), 1u);
+  const auto resolved = small.cm.Resolve(
+      {.endpoints = ConnectOptions().endpoints}, now, small.out);
+  EXPECT_EQ(resolved.status().code(), absl::StatusCode::kResourceExhausted);
 }
 
 TEST_F(SidrTest, QuestionIsDestroyedOnce) {
