@@ -7,7 +7,7 @@ namespace {
 
 constexpr uint32_t kFlowLabelMask = 0xfffff;
 
-// IPv4 stands alone in its last four bytes (A11.4).
+// IPv4 stands alone in its last four bytes (annex A11).
 Gid HeaderAddress(Gid ip) {
   if (IsIpv4(ip)) std::ranges::fill_n(ip.begin(), kMappedPrefix.size(), 0);
   return ip;

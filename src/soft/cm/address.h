@@ -24,7 +24,7 @@ struct CmEndpoint {
 
 bool IsWildcard(const Gid& ip);  // 0.0.0.0 or ::
 
-// A11.2.
+// Annex A11, service ids.
 constexpr uint64_t ServiceId(PortSpace space, uint16_t port) {
   return uint64_t{static_cast<uint16_t>(space)} << 16 | port;
 }

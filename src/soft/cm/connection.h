@@ -1,5 +1,5 @@
 // One reliable connection between this device's QP and another's, from the REQ
-// to the end of timewait (IBA vol. 1, 12.9).
+// to the end of timewait (IBA vol. 1, ch. 12).
 #ifndef ND_SOFT_CM_CONNECTION_H_
 #define ND_SOFT_CM_CONNECTION_H_
 

@@ -92,7 +92,8 @@ absl::Status Connection::SendRep(const CmAcceptOptions& options, CmTurn& turn) {
     return status;
   }
   local_qpn_ = options.qpn;
-  // 12.7.29 and 12.7.30: never more than the REQ offered.
+  // IBA ch. 12, responder resources and initiator depth: never more than the
+  // REQ offered.
   params_.max_dest_rd_atomic =
       std::min(options.responder_resources, params_.max_dest_rd_atomic);
   params_.max_rd_atomic =
@@ -148,7 +149,7 @@ void Connection::SendRej(RejectReason reason, uint8_t message,
             .remote_id = remote_id_,
             .message = message,
             .reason = reason};
-  // 12.6.7.2: whoever gives up names himself, for the peer may know the
+  // IBA 12.6.7.2: whoever gives up names himself, for the peer may know the
   // request by nothing else.
   if (reason == RejectReason::kTimeout) {
     ByteWriter information{std::span<uint8_t>(rej.information)};
@@ -238,7 +239,7 @@ void Connection::EmitDisconnected(CmEvent event, CmTurn& turn) {
 
 // Changing.
 
-// 12.9.8.2: the answer takes as long as the MRA says, and its way here.
+// IBA ch. 12, MRA: the answer takes as long as the MRA says, and its way here.
 void Connection::WaitLonger(const CmMra& mra, State next, CmTurn& turn) {
   state_ = next;
   deadline_ = turn.now + PeerServiceTime(mra.service_timeout) +

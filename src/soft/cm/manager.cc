@@ -39,7 +39,7 @@ void Reply(const CmDatagram& to, CmMessage message, CmTurn& turn) {
        .mad = {.transaction_id = to.mad.transaction_id, .message = message}});
 }
 
-// Who gave a request up: the GUID that its REJ carries (12.6.7.2).
+// Who gave a request up: the GUID that its REJ carries (IBA 12.6.7.2).
 uint64_t GuidOf(const CmRej& rej) {
   ByteReader information{std::span<const uint8_t>(rej.information)};
   return information.ReadBe64();
@@ -224,7 +224,7 @@ void CmManager::Handle(const CmReq& req, const CmDatagram& datagram,
     same->HandleReqAgain(turn);
     return;
   }
-  // 12.9.8.3.1: a QP of the peer's can have one connection; it has lost the
+  // IBA 12.9.8.3.1: a QP of the peer's can have one connection; it has lost the
   // other.
   if (Connection* const stale = connections_.FindRemoteQp(
           {.peer = datagram.source, .guid = req.ca_guid, .qpn = req.qpn})) {
@@ -351,7 +351,7 @@ std::optional<CmManager::Refusal> CmManager::RefusePath(
   const bool ours = std::ranges::count(device_.gids, req.remote_gid) > 0;
   if (!ours || (req.pkey & kPkeyMask) != kPkeyMask) {
     Refusal refusal{.reason = RejectReason::kInvalidGid};
-    // 12.6.7.2: a GID that would do.
+    // IBA 12.6.7.2: a GID that would do.
     if (!device_.gids.empty()) {
       refusal.information = AllData(device_.gids.front());
     }
@@ -394,7 +394,7 @@ void CmManager::AddRequest(const Connection::Request& request, CmTurn& turn) {
   connections_.Settle(connection);
 }
 
-// 12.9.8.3.1: the peer knows nothing of it any more, so it ends here too.
+// IBA 12.9.8.3.1: the peer knows nothing of it any more, so it ends here too.
 void CmManager::DisconnectStale(Connection& connection, CmTurn& turn) {
   connection.Disconnect({}, turn).IgnoreError();
   connections_.Settle(connection);

@@ -1,5 +1,5 @@
-// The communication manager of one device: IB CM over QP1 (IBA vol. 1, 12) with
-// rdma_cm's addresses on top (annex A11), behind what rdma_cm's character
+// The communication manager of one device: IB CM over QP1 (IBA vol. 1, ch. 12)
+// with rdma_cm's addresses on top (annex A11), behind what rdma_cm's character
 // device asks of the kernel.
 #ifndef ND_SOFT_CM_MANAGER_H_
 #define ND_SOFT_CM_MANAGER_H_

@@ -1,5 +1,5 @@
 // Service id resolution: which datagram QP is behind an address
-// (IBA vol. 1, 12.11).
+// (IBA vol. 1, ch. 12, SIDR).
 #ifndef ND_SOFT_CM_SIDR_H_
 #define ND_SOFT_CM_SIDR_H_
 

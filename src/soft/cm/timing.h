@@ -33,8 +33,8 @@ constexpr Duration PeerServiceTime(uint8_t code) {
   return IbTime(std::min(code, kMraServiceTimeout));
 }
 
-// How long a QPN stays out of use (IBA vol. 1, 12.9.8.4): as long as a packet
-// of the connection may still be under way, at most 17 s.
+// How long a QPN stays out of use (IBA vol. 1, ch. 12, timewait): as long as a
+// packet of the connection may still be under way, at most 17 s.
 constexpr Duration TimewaitLength(uint8_t ack_timeout) {
   return IbTime(std::min<uint8_t>(ack_timeout, 22));
 }

@@ -24,7 +24,7 @@ bool CompletionQueue::Push(const CqEntry& entry) {
   const uint64_t place = uint64_t{begin_} + size;
   entries_[place < capacity_ ? place : place - capacity_] = entry.wc;
   size_.store(size + 1, std::memory_order_release);
-  // An error counts as solicited (11.4.2.2).
+  // An error counts as solicited (IBA ch. 11, completion notification).
   if (armed_ == Armed::kAny ||
       (armed_ == Armed::kSolicited &&
        (entry.solicited || entry.wc.status != IBV_WC_SUCCESS))) {

@@ -1,4 +1,5 @@
-// Completions on their way to the application (IBA vol. 1, 11.4.2).
+// Completions on their way to the application (IBA vol. 1, ch. 11, poll for
+// completion).
 #ifndef ND_SOFT_DEVICE_COMPLETION_QUEUE_H_
 #define ND_SOFT_DEVICE_COMPLETION_QUEUE_H_
 
@@ -34,7 +35,7 @@ class CompletionQueue {
   CompletionQueue& operator=(const CompletionQueue&) = delete;
 
   // False: there was no room, it is lost, and from now on the queue is in error
-  // (11.6.3.3).
+  // (IBA ch. 11, CQ error).
   [[nodiscard]] bool Push(const CqEntry& entry);
   // Returns how many it took; -1: the queue has overrun.
   int Poll(std::span<ibv_wc> out);

@@ -1,4 +1,4 @@
-// The port's GIDs: the addresses of the host (IBA annex A17.4.3).
+// The port's GIDs: the addresses of the host (IBA annex A17, GIDs).
 #ifndef ND_SOFT_DEVICE_GID_TABLE_H_
 #define ND_SOFT_DEVICE_GID_TABLE_H_
 

@@ -1,5 +1,5 @@
 // The global route header that a datagram's receiver finds in front of it: what
-// the IP header said (IBA vol. 1, 8.3; annex A17.4.5).
+// the IP header said (IBA vol. 1, ch. 8; annex A17).
 #ifndef ND_SOFT_DEVICE_GRH_H_
 #define ND_SOFT_DEVICE_GRH_H_
 

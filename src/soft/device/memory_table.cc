@@ -15,7 +15,7 @@ absl::Status NoSuchKey(const char* what, uint32_t key) {
       absl::StrCat("key 0x", absl::Hex(key), " names no ", what));
 }
 
-// 10.6.3.3: what a peer may change, this side may change too.
+// IBA ch. 10, memory access: what a peer may change, this side may change too.
 absl::Status CheckAccess(unsigned access) {
   if ((access & kRemoteChange) != 0 && (access & IBV_ACCESS_LOCAL_WRITE) == 0) {
     return absl::InvalidArgumentError(
@@ -145,8 +145,9 @@ void MemoryTable::RemoveWindow(uint32_t key) {
   Release(IndexOf(key));
 }
 
-// 10.6.7.2: window, region and queue pair are of one PD, the region allows
-// windows, and what the window allows the region allows to itself.
+// IBA ch. 10, memory windows: window, region and queue pair are of one PD, the
+// region allows windows, and what the window allows the region allows to
+// itself.
 absl::Status MemoryTable::Bind(Entry& window, const Accessor& by,
                                const WindowBind& bind) {
   Entry* const region = Find(bind.region_key);

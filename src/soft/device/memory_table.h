@@ -1,5 +1,5 @@
 // Protection domains' memory: regions, windows, and the keys that name them
-// (IBA vol. 1, 10.6).
+// (IBA vol. 1, ch. 10, memory management).
 #ifndef ND_SOFT_DEVICE_MEMORY_TABLE_H_
 #define ND_SOFT_DEVICE_MEMORY_TABLE_H_
 
@@ -70,7 +70,8 @@ class MemoryTable {
   absl::StatusOr<uint32_t> AddWindow(PdId pd, ibv_mw_type type);
   void RemoveWindow(uint32_t key);
   // The window's key becomes `new_key`, of the same index. One of type 2 then
-  // belongs to the queue pair until it is invalidated (10.6.7.2.2).
+  // belongs to the queue pair until it is invalidated (IBA ch. 10,
+  // type 2B).
   absl::Status BindType1(uint32_t window_key, uint32_t new_key,
                          const Accessor& by, const WindowBind& bind);
   absl::Status BindType2(uint32_t window_key, uint32_t new_key,

@@ -49,7 +49,7 @@ const OpcodeMeaning* MeaningOf(ibv_wr_opcode opcode) {
   return nullptr;
 }
 
-// 10.4.1: what a transport serves.
+// IBA ch. 10, transport services: what a transport serves.
 bool Serves(Transport transport, const OpcodeMeaning& meaning) {
   switch (transport) {
     case Transport::kRc:
@@ -233,7 +233,7 @@ int QueuePair::CollectInline(const ibv_send_wr& wr, SendWork& work) {
 }
 
 // A key that does not allow what is asked is a fault of the work, found when
-// its turn comes (10.8.3.2).
+// its turn comes (IBA ch. 10, error handling).
 int QueuePair::Collect(const ibv_send_wr& wr, SendWork& work) {
   const size_t slot = posted_ % slots_.size();
   const size_t index = slot * std::max(options_.cap.max_send_sge, 1u);
@@ -387,7 +387,8 @@ void QueuePair::ForgetRegion(uint32_t key) {
 
 // ---- The protocol's ports.
 
-// A connected queue pair takes packets of its peer only (9.6.1.4).
+// A connected queue pair takes packets of its peer only (IBA ch. 9, packet
+// header validation).
 void QueuePair::OnArrival(const Arrival& arrival, Instant now) {
   if (!datagram() && (!SameGid(arrival.path.source, path_.destination) ||
                       !SameGid(arrival.path.destination, path_.source))) {
@@ -481,7 +482,8 @@ std::optional<ReceiveWork> QueuePair::Take() {
   return work;
 }
 
-// The first 40 bytes of a datagram's receive are for its GRH (10.2.5).
+// The first 40 bytes of a datagram's receive are for its GRH (IBA ch. 11, UD
+// receives).
 bool QueuePair::SplitForGrh() {
   grh_segments_.clear();
   size_t left = kGrhBytes;
@@ -536,7 +538,7 @@ void QueuePair::ReceiveCompleted(const WorkCompletion& completion) {
 }
 
 // Works behind the one that fails end as flushed, as after any other error
-// (10.8.5.1).
+// (IBA ch. 10, completions with errors).
 ibv_wc_status QueuePair::WithFaults(ibv_wc_status status) {
   if (options_.faults == nullptr || status != IBV_WC_SUCCESS ||
       options_.transport != Transport::kRc) {

@@ -169,7 +169,7 @@ class QueuePair final : private RemoteMemory,
 };
 
 // Whether these attributes may and must be given for this step, as Linux's
-// ib_modify_qp_is_ok has it (IBA vol. 1, 11.2.5.2).
+// ib_modify_qp_is_ok has it (IBA vol. 1, ch. 11, modify queue pair).
 bool ModifyAllowed(ibv_qp_type type, ibv_qp_state from, ibv_qp_state to,
                    int mask);
 

@@ -52,7 +52,7 @@ class ReceiveStore {
   size_t size_ = 0;
 };
 
-// A shared receive queue (IBA vol. 1, 10.2.9.6). One thread at a time.
+// A shared receive queue (IBA vol. 1, ch. 10). One thread at a time.
 class SharedReceiveQueue {
  public:
   struct Options {

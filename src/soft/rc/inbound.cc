@@ -43,8 +43,8 @@ Outcome Inbound::OnPacket(const Packet& packet) {
   return packet.facts().last ? Finish(packet, message) : Outcome{};
 }
 
-// 9.7.4.1: FIRST and ONLY begin a message when none is open, MIDDLE and LAST go
-// on with one of their kind.
+// IBA ch. 9, opcode sequence: FIRST and ONLY begin a message when none is open,
+// MIDDLE and LAST go on with one of their kind.
 bool Inbound::InSequence(const Packet& packet) const {
   const OpcodeFacts& facts = packet.facts();
   if (facts.first) return !message_;
@@ -56,8 +56,8 @@ bool Inbound::Permitted(const Packet& packet) const {
          (attributes_.access & IBV_ACCESS_REMOTE_WRITE) != 0;
 }
 
-// 9.7.4.1: full packets but for the last, which is not empty in a
-// message of several; a WRITE brings what its first packet announced.
+// IBA ch. 9, packet length: full packets but for the last, which is not empty
+// in a message of several; a WRITE brings what its first packet announced.
 bool Inbound::LengthFits(const Packet& packet, const Message& message) const {
   const OpcodeFacts& facts = packet.facts();
   const size_t most = size_t{packet.packets} * attributes_.mtu_bytes;
@@ -99,9 +99,9 @@ bool Inbound::Place(const Packet& packet, const Message& message) {
   return true;
 }
 
-// 9.7.4.1: the first packet is checked with the range of the whole message,
-// nothing of which is placed if part of it is forbidden; a range of no bytes is
-// not checked. What follows asks again: the key may be gone by then.
+// IBA ch. 9, R_Key: the first packet is checked with the range of the whole
+// message, nothing of which is placed if part of it is forbidden; a range of no
+// bytes is not checked. What follows asks again: the key may be gone by then.
 bool Inbound::PlaceWrite(const Packet& packet, const Message& message) {
   if (message.reth.length == 0) return true;
   const auto memory =

@@ -1,5 +1,6 @@
 // Takes the packets of SENDs and WRITEs, in the order of their PSNs, checks
-// them and puts their data where it belongs (IBA vol. 1, 9.7.4.1 and 9.8.2).
+// them and puts their data where it belongs (IBA vol. 1, ch. 9, validation of
+// inbound requests).
 #ifndef ND_SOFT_RC_INBOUND_H_
 #define ND_SOFT_RC_INBOUND_H_
 

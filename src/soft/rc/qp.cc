@@ -6,7 +6,8 @@ namespace {
 constexpr uint16_t kPkeyBits = 0x7fff;
 constexpr uint16_t kFullMember = 0x8000;
 
-// 10.9.3: the same partition, and one of the two at least a full member of it.
+// IBA ch. 10, partitioning: the same partition, and one of the two at least a
+// full member of it.
 bool PkeysMatch(uint16_t a, uint16_t b) {
   const bool full = ((a | b) & kFullMember) != 0;
   return full && (a & kPkeyBits) != 0 && (a & kPkeyBits) == (b & kPkeyBits);
@@ -97,7 +98,8 @@ void Qp::OnPacket(const Packet& packet, Instant now) {
   Settle();
 }
 
-// What is not for it is dropped without an answer (9.6.1).
+// What is not for it is dropped without an answer (IBA ch. 9, packet header
+// validation).
 bool Qp::Accepts(const Packet& packet) const {
   return packet.facts().transport == options_.transport &&
          packet.bth.destination == options_.number &&
@@ -123,13 +125,11 @@ void Qp::OnPacketOfPeer(const Packet& packet, Instant now) {
 }
 
 void Qp::OnTimer(Instant now) {
-  if (!sends()) return;
   requester_.OnTimer(now);
   Settle();
 }
 
 std::optional<Instant> Qp::NextDeadline() const {
-  if (!sends()) return std::nullopt;
   return requester_.NextDeadline();
 }
 
@@ -142,7 +142,6 @@ void Qp::Transmit(Instant now, Outbox& outbox) {
 }
 
 void Qp::TransmitRequests(Instant now, Outbox& outbox) {
-  if (!sends()) return;
   requester_.Transmit(now, outbox);
   Settle();
 }
@@ -170,7 +169,7 @@ void Qp::Conclude() {
   }
 }
 
-// 10.3.1: what is queued completes as flushed, sends first.
+// IBA 10.3.1: what is queued completes as flushed, sends first.
 void Qp::EnterError() {
   state_ = QpState::kErr;
   requester_.Flush();

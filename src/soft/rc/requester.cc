@@ -9,7 +9,7 @@
 namespace nd::soft {
 namespace {
 
-// Farther apart, PSNs do not compare (9.7.2).
+// Farther apart, PSNs do not compare (IBA ch. 9, valid and duplicate PSNs).
 constexpr uint64_t kMaxSpan = uint64_t{1} << 23;
 constexpr uint32_t kAtomicBytes = 8;
 constexpr uint32_t kPrivilegedQkey = 0x80000000;
@@ -131,7 +131,7 @@ bool Requester::Begun(const Request& request) const {
 
 bool Requester::MaySend(const Request& request) const {
   if (draining_ && !Begun(request)) return false;
-  // 10.8.3.3: a fenced work waits for all READs and atomics before it.
+  // IBA ch. 10, fence: a fenced work waits for all READs and atomics before it.
   if (request.work.fence && send_at_ == request.begin && rd_atomics_ > 0) {
     return false;
   }
@@ -249,7 +249,8 @@ Outgoing Requester::MakeData(const Request& request, uint64_t up_to) {
   return {.packet = packet, .payload = payload, .route = work.address.route};
 }
 
-// 10.2.5: a privileged Q_Key in the work stands for the queue pair's own.
+// IBA ch. 10, Q_Keys: a privileged one in the work stands for the queue pair's
+// own.
 Qkey Requester::QkeyOf(const SendWork& work) const {
   const bool privileged = (ToUint(work.address.qkey) & kPrivilegedQkey) != 0;
   return privileged ? attributes_.qkey : work.address.qkey;
@@ -318,7 +319,8 @@ void Requester::OnPacket(const Packet& packet, Instant now) {
   const int32_t ahead = packet.bth.psn - PsnAt(unacked_);
   if (ahead < 0) return;  // answered already
   const uint64_t position = unacked_ + static_cast<uint64_t>(ahead);
-  // An answer to what was never sent is a ghost (9.7.5).
+  // An answer to what was never sent is a ghost (IBA ch. 9,
+  // ghost acknowledgements).
   if (position >= max_sent_) return;
   switch (packet.facts().kind) {
     case PacketKind::kAcknowledge:
@@ -366,7 +368,8 @@ bool Requester::Acknowledge(uint64_t end, Instant now) {
   return reached == end;
 }
 
-// A NAK acknowledges what is before it (9.7.5).
+// A NAK acknowledges what is before it (IBA 9.7.5.1.2, coalesced
+// acknowledgements).
 void Requester::OnNak(NakCode code, uint64_t position, Instant now) {
   const bool answered = Acknowledge(position, now);
   if (code == NakCode::kPsnSequenceError) {

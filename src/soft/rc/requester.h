@@ -1,5 +1,5 @@
 // The sending half of a queue pair: works in, request packets out, answers in,
-// completions out (IBA vol. 1, 9.7.2 to 9.7.7 and 9.9.2).
+// completions out (IBA vol. 1, ch. 9, reliable service, the requester).
 //
 // Every packet of every work has a position, a count that never wraps; its PSN
 // is the position's lower 24 bits off the first PSN. Three positions say it
@@ -10,10 +10,10 @@
 //   |           `- the next to be sent; going back to unacked_ is a retry
 //   `- the first without an answer; progress is that it moves
 //
-// A READ takes a position for each packet of its answer (9.7.2), so a READ that
-// was answered in part is asked again from unacked_ on like any other work, and
-// a long one is asked for in parts, since a responder may answer all of a
-// request at once.
+// A READ takes a position for each packet of its answer (IBA ch. 9, PSNs), so a
+// READ that was answered in part is asked again from unacked_ on like any other
+// work, and a long one is asked for in parts, since a responder may answer all
+// of a request at once.
 #ifndef ND_SOFT_RC_REQUESTER_H_
 #define ND_SOFT_RC_REQUESTER_H_
 

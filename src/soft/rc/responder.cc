@@ -51,12 +51,14 @@ void Responder::Start() {
   replies_ = FixedRing<Reply>(2 * depth + 1);
 }
 
-// 9.7.2: at most 2^23 behind what is expected, it is a repetition.
+// IBA ch. 9, PSN verification: at most 2^23 behind what is expected, it is a
+// repetition.
 void Responder::OnPacket(const Packet& packet) {
   const int32_t ahead = packet.bth.psn - expected_;
   if (ahead < 0) return OnDuplicate(packet);
   if (ahead == 0) return OnExpected(packet);
-  // 9.7.5.2: one NAK for what is missing, then silence until it comes.
+  // IBA ch. 9, PSN sequence error: one NAK for what is missing, then silence
+  // until it comes.
   if (told_) return;
   told_ = true;
   Answer(Syndrome::Nak(NakCode::kPsnSequenceError), expected_);
@@ -86,7 +88,8 @@ void Responder::OnMessagePacket(const Packet& packet) {
     case Verdict::kExecuted:
       break;
     case Verdict::kNotReady:
-      // 9.7.5.2.8: what follows the refused packet is dropped in silence.
+      // IBA ch. 9, RNR NAK: what follows the refused packet is dropped in
+      // silence.
       told_ = true;
       return Answer(Syndrome::RnrNak(attributes_.min_rnr_timer), expected_);
     case Verdict::kInvalidRequest:
@@ -108,7 +111,7 @@ void Responder::OnRead(const Packet& packet) {
   if (!MayServe(IBV_ACCESS_REMOTE_READ) || reth.length > kMaxMessageBytes) {
     return Refuse(NakCode::kInvalidRequest, {});
   }
-  // A range of no bytes is not checked (9.7.4.1).
+  // A range of no bytes is not checked (IBA ch. 9, R_Key).
   if (reth.length > 0 &&
       !ports_.memory.Find({.rkey = reth.rkey,
                            .address = reth.address,
@@ -139,7 +142,8 @@ void Responder::OnAtomic(const Packet& packet) {
 }
 
 // Whether a READ or atomic may begin: outside of messages, where the
-// queue pair permits it, and within the depth agreed (9.7.4.1).
+// queue pair permits it, and within the depth agreed (IBA ch. 9,
+// responder resources).
 bool Responder::MayServe(unsigned access) const {
   return !inbound_.busy() && (attributes_.access & access) != 0 &&
          InService() < attributes_.max_dest_rd_atomic;
@@ -174,7 +178,7 @@ void Responder::OnDuplicate(const Packet& packet) {
   switch (packet.facts().kind) {
     case PacketKind::kSend:
     case PacketKind::kWrite:
-      // C9-105: acknowledged again, not executed.
+      // IBA ch. 9, duplicate requests: acknowledged again, not executed.
       return Acknowledge();
     case PacketKind::kReadRequest:
       return OnDuplicateRead(packet);
@@ -187,13 +191,14 @@ void Responder::OnDuplicate(const Packet& packet) {
   }
 }
 
-// 9.7.5: a repeated READ asks for all of the first one or for what is
-// left from some packet on, and is executed again.
+// IBA ch. 9, duplicate requests: a repeated READ asks for all of the first one
+// or for what is left from some packet on, and is executed again.
 void Responder::OnDuplicateRead(const Packet& packet) {
   for (size_t i = 0; i < served_.size(); ++i) {
     const Served& served = served_[i];
     const int32_t from = packet.bth.psn - served.psn;
-    if (served.opcode != packet.bth.opcode || from < 0 ||
+    // One before it is far behind it, as a number without a sign.
+    if (served.opcode != packet.bth.opcode ||
         static_cast<uint32_t>(from) >= served.packets) {
       continue;
     }
@@ -207,7 +212,7 @@ void Responder::OnDuplicateRead(const Packet& packet) {
   }
 }
 
-// 9.7.5: answered from what was saved, not executed.
+// IBA ch. 9, duplicate requests: answered from what was saved, not executed.
 void Responder::OnDuplicateAtomic(const Packet& packet) {
   for (size_t i = 0; i < served_.size(); ++i) {
     if (served_[i].psn == packet.bth.psn &&

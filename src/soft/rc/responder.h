@@ -1,13 +1,13 @@
 // The receiving half of a RC queue pair: requests in, answers out (IBA vol. 1,
-// 9.7.3 to 9.7.5 and 9.9.3). A request passes these stages, and the first that
-// refuses it says what the answer is:
+// ch. 9, reliable service, the responder). A request passes these stages, and
+// the first that refuses it says what the answer is:
 //
 //   PSN -> opcode sequence -> permission -> length -> resources -> R_Key
 //       -> execute -> acknowledge
 //
 // Answers wait in order until the outbox has room. A READ is one of them, with
 // how far it has come, so that a long one flows at the outbox's pace; an
-// acknowledgement behind one that has not left yet takes its place (9.7.5).
+// acknowledgement behind one that has not left yet takes its place (9.7.5.1.2).
 #ifndef ND_SOFT_RC_RESPONDER_H_
 #define ND_SOFT_RC_RESPONDER_H_
 

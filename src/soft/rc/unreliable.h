@@ -1,5 +1,6 @@
 // The receiving half of UC and UD queue pairs: what is wrong with a packet
-// drops it, and the peer is told nothing (IBA vol. 1, 9.8.2 and 9.8.3).
+// drops it, and the peer is told nothing (IBA vol. 1, ch. 9, unreliable
+// service).
 #ifndef ND_SOFT_RC_UNRELIABLE_H_
 #define ND_SOFT_RC_UNRELIABLE_H_
 

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.h"
@@ -63,6 +65,18 @@ TEST_F(ConnectionTest, NobodyServesMoreReadsThanTheDeviceCan) {
   rep.initiator_depth = 255;
   SayToClient(rep);
   const auto params = *client.cm.QpParams(requester, QpStage::kRts);
+  EXPECT_EQ(params.max_rd_atomic, 128);
+  EXPECT_EQ(params.max_dest_rd_atomic, 128);
+}
+
+TEST_F(ConnectionTest, NorDoesAnAcceptor) {
+  Listen();
+  ReachReqSent();
+  req.responder_resources = 255;
+  req.initiator_depth = 255;
+  SayToServer(req);
+  acceptor = server.TakeEvent().handle;
+  const auto params = *server.cm.QpParams(acceptor, QpStage::kRts);
   EXPECT_EQ(params.max_rd_atomic, 128);
   EXPECT_EQ(params.max_dest_rd_atomic, 128);
 }
@@ -182,6 +196,15 @@ TEST_F(ConnectionTest, MraOfAnotherMessageIsIgnored) {
   EXPECT_EQ(WaitForTimer(client), milliseconds(6144));
 }
 
+TEST_F(ConnectionTest, AcceptorIgnoresMraOfAnotherMessage) {
+  ReachRepSent();
+  SayToServer(CmMra{.local_id = req.local_id,
+                    .remote_id = rep.local_id,
+                    .message = kOfReq,
+                    .service_timeout = 24});
+  EXPECT_EQ(WaitForTimer(server), milliseconds(4096));
+}
+
 // The REP and its repeats.
 
 TEST_F(ConnectionTest, ReplyIsRepeatedUntilUnreachable) {
@@ -226,6 +249,20 @@ TEST_F(ConnectionTest, ReplyAgainIsAnsweredByRtu) {
   SayToClient(rep);
   EXPECT_EQ(client.Take<CmRtu>(), rtu);
   EXPECT_TRUE(client.Silent());
+}
+
+TEST_F(ConnectionTest, AcceptorIgnoresReplies) {
+  ReachEstablished();
+  std::swap(rep.local_id, rep.remote_id);
+  SayToServer(rep);
+  EXPECT_TRUE(server.Silent());
+}
+
+TEST_F(ConnectionTest, NoPeersDelayMakesAQpWaitForHours) {
+  ReachRepSent();
+  rep.target_ack_delay = 31;
+  SayToClient(rep);
+  EXPECT_EQ(client.cm.QpParams(requester, QpStage::kRts)->ack_timeout, 21);
 }
 
 TEST_F(ConnectionTest, RtuAgainIsIgnored) {
@@ -402,6 +439,7 @@ TEST_F(ConnectionTest, DreqMayOvertakeTheRtu) {
   EXPECT_EQ(server.TakeEvent().type, CmEventType::kDisconnected);
   SayToServer(rtu);
   EXPECT_TRUE(server.Silent());
+  EXPECT_EQ(server.cm.NextDeadline(), std::nullopt);
   ASSERT_TRUE(server.cm.Disconnect(acceptor, {}, now, server.out).ok());
   server.Take<CmDrep>();
 }

@@ -41,9 +41,10 @@ TEST_F(ManagerTest, RequestTellsWhoAskedForWhat) {
 
 TEST_F(ManagerTest, OwnAddressIsPreferredToAll) {
   server.cm.Listen({.local = {.port = kPort}});
+  server.cm.Listen({.local = {.ip = Ipv4(0), .port = kPort}});
   const CmHandle own =
       server.cm.Listen({.local = {.ip = kServerIp, .port = kPort}});
-  server.cm.Listen({.local = {.ip = Ipv4(0), .port = kPort}});
+  server.cm.Listen({.local = {.port = kPort}});
   ReachReqSent();
   SayToServer(req);
   EXPECT_EQ(server.TakeEvent().listener, own);
@@ -168,6 +169,27 @@ TEST_F(ManagerTest, CommIdsStayInTheirRange) {
   }
 }
 
+TEST_F(ManagerTest, CommIdsAreApart) {
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
+    End small(1,
+              {.comm_ids = {.first = 0x100, .bits = 2}, .max_connections = 3},
+              seed);
+    for (int i = 0; i < 3; ++i) {
+      ASSERT_TRUE(small.cm.Connect(ConnectOptions(), now, small.out).ok());
+    }
+    EXPECT_EQ(small.cm.size(), 3u) << seed;
+  }
+}
+
+TEST_F(ManagerTest, NoCommIdIsZero) {
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
+    End small(1, {.comm_ids = {.first = 0, .bits = 1}, .max_connections = 1},
+              seed);
+    ASSERT_TRUE(small.cm.Connect(ConnectOptions(), now, small.out).ok());
+    EXPECT_EQ(small.Take<CmReq>().local_id, CommId(1)) << seed;
+  }
+}
+
 TEST_F(ManagerTest, ConnectsToItself) {
   server.cm.Listen({.local = {.port = kPort}});
   CmConnectOptions options = ConnectOptions();
@@ -198,6 +220,7 @@ TEST_F(ManagerTest, AnotherConnectionOfTheSameRemoteQpIsStale) {
   EXPECT_EQ(rej.local_id, CommId{});
   const auto request = std::get<CmDreq>(server.out.datagrams[1].mad.message);
   EXPECT_EQ(request.remote_id, req.local_id);
+  EXPECT_TRUE(server.out.events.empty());
 }
 
 TEST_F(ManagerTest, RemoteQpMayConnectAgainAfterTheEnd) {
@@ -206,6 +229,42 @@ TEST_F(ManagerTest, RemoteQpMayConnectAgainAfterTheEnd) {
   other.qpn = kClientQpn;
   SayToServer(other);
   EXPECT_EQ(server.TakeEvent().type, CmEventType::kConnectRequest);
+}
+
+TEST_F(ManagerTest, NewConnectionOutlivesTheTimewaitOfTheOldOne) {
+  ReachTimewait();
+  CmReq other = AnotherReq(1);
+  other.qpn = kClientQpn;
+  SayToServer(other);
+  const CmHandle second = server.TakeEvent().handle;
+  ASSERT_TRUE(server.cm.Accept(second, AcceptOptions(), now, server.out).ok());
+  server.Take<CmRep>();
+  // The old one had the same QPNs on both ends.
+  server.cm.NotifyFirstPacket(kServerQpn, now, server.out);
+  EXPECT_EQ(server.TakeEvent().handle, second);
+  WaitForTimer(server);
+  EXPECT_EQ(server.TakeEvent().type, CmEventType::kTimewaitExit);
+  CmReq third = AnotherReq(2);
+  third.qpn = kClientQpn;
+  SayToServer(third);
+  ASSERT_FALSE(server.out.datagrams.empty());
+  const CmMad mad = server.out.datagrams.front().mad;
+  const auto* const rej = std::get_if<CmRej>(&mad.message);
+  ASSERT_NE(rej, nullptr);
+  EXPECT_EQ(rej->reason, RejectReason::kStaleConnection);
+}
+
+TEST_F(ManagerTest, RequestsOfOtherListenersStay) {
+  Listen();
+  const CmHandle other =
+      server.cm.Listen({.space = PortSpace::kIb, .local = {.port = kPort}});
+  ReachReqSent();
+  SayToServer(req);
+  acceptor = server.TakeEvent().handle;
+  ASSERT_TRUE(server.cm.Destroy(other, now, server.out).ok());
+  EXPECT_TRUE(server.Silent());
+  EXPECT_TRUE(
+      server.cm.Accept(acceptor, AcceptOptions(), now, server.out).ok());
 }
 
 TEST_F(ManagerTest, RemoteQpMayConnectAgainWhileItsOldEndIsBeingDestroyed) {
@@ -253,6 +312,26 @@ TEST_F(ManagerTest, DreqForUnknownIdsIsAnswered) {
   SayToServer(CmDreq{.local_id = CommId(0x1234), .remote_id = CommId(0x5678)});
   EXPECT_EQ(server.Take<CmDrep>(),
             (CmDrep{.local_id = CommId(0x5678), .remote_id = CommId(0x1234)}));
+}
+
+TEST_F(ManagerTest, DreqBeforeTheReplyIsForUnknownIds) {
+  ReachReqSent();
+  SayToClient(CmDreq{.local_id = CommId(1),
+                     .remote_id = req.local_id,
+                     .remote_qpn = kClientQpn});
+  EXPECT_EQ(client.Take<CmDrep>(),
+            (CmDrep{.local_id = req.local_id, .remote_id = CommId(1)}));
+}
+
+// Ids of acceptors and requesters are of one range.
+TEST_F(ManagerTest, RequestIsNotTakenForItsOwnAcceptors) {
+  ReachEstablished();
+  CmReq other = req;
+  other.local_id = rep.local_id;
+  other.ca_guid = rep.ca_guid;
+  other.qpn = Qpn(0x33);
+  SayToClient(other);
+  EXPECT_EQ(client.Take<CmRej>().reason, RejectReason::kInvalidServiceId);
 }
 
 TEST_F(ManagerTest, OthersForUnknownIdsAreIgnored) {
@@ -361,6 +440,11 @@ class ReqCases : public TwoEnds, public ::testing::WithParamInterface<ReqCase> {
         {"HeaderIpVersion",
          [](CmReq& r) {
            ChangeHeader(r, [](RdmaCmHeader& h) { h.ip_version = 6; });
+         },
+         kConsumer},
+        {"HeaderOfNoIpVersion",
+         [](CmReq& r) {
+           ChangeHeader(r, [](RdmaCmHeader& h) { h.ip_version = 5; });
          },
          kConsumer},
         {"HeaderSource",

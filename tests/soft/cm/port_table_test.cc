@@ -93,6 +93,16 @@ TEST_F(PortTableTest, ReleasedPortIsFree) {
   table.Release(bound->claim);
 }
 
+TEST_F(PortTableTest, ReleasedEphemeralPortsArePickedAgain) {
+  constexpr int kPorts =
+      PortTable::kLastEphemeral - PortTable::kFirstEphemeral + 1;
+  for (int i = 0; i <= kPorts; ++i) {
+    const auto bound = table.Bind(On(kOne, 0), random);
+    ASSERT_TRUE(bound.ok());
+    table.Release(bound->claim);
+  }
+}
+
 TEST_F(PortTableTest, PicksEveryEphemeralPortOnce) {
   constexpr int kPorts =
       PortTable::kLastEphemeral - PortTable::kFirstEphemeral + 1;

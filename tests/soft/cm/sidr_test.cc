@@ -189,6 +189,34 @@ TEST_F(SidrTest, BacklogCountsQuestions) {
   EXPECT_EQ(server.TakeEvent().type, CmEventType::kConnectRequest);
 }
 
+TEST_F(SidrTest, QuestionsAreLimitedAsConnectionsAre) {
+  End small(2, {.max_connections = 1}, 3);
+  small.cm.Listen({.space = PortSpace::kUdp, .local = {.port = kPort}});
+  for (int i = 0; i < 3; ++i) {
+    Ask();
+    small.cm.HandleMad({.source = kClientIp,
+                        .destination = kServerIp,
+                        .mad = {.message = question}},
+                       now, small.out);
+  }
+  EXPECT_EQ(small.cm.size(), 1u);
+  EXPECT_EQ(small.out.events.size(), 1u);
+  const auto resolved = small.cm.Resolve(
+      {.endpoints = ConnectOptions().endpoints}, now, small.out);
+  EXPECT_EQ(resolved.status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(SidrTest, QuestionIsDestroyedOnce) {
+  HearQuestion();
+  ASSERT_TRUE(server.cm.Destroy(acceptor, now, server.out).ok());
+  EXPECT_TRUE(absl::IsNotFound(server.cm.Destroy(acceptor, now, server.out)));
+}
+
+TEST_F(SidrTest, AnswerToNoQuestionIsNotFound) {
+  EXPECT_TRUE(absl::IsNotFound(
+      server.cm.AcceptLookUp(CmHandle(99), {}, now, server.out)));
+}
+
 TEST_F(SidrTest, TooMuchPrivateDataIsRefused) {
   constexpr auto kTooMuch = absl::StatusCode::kInvalidArgument;
   HearQuestion();

@@ -121,6 +121,24 @@ TEST_F(QpTest, RequestsAreServedFromRtrOnAndTheFirstIsTold) {
   EXPECT_EQ(completions_.Take(), "event 4, recv 1 ok 0, recv 2 ok 0");
 }
 
+TEST_F(QpTest, AnswerBeforeRtsIsNoFirstPacket) {
+  MoveTo(QpState::kRtr);
+  After(Acknowledge(0));
+  EXPECT_EQ(completions_.Take(), "");
+}
+
+TEST_F(QpTest, FirstPacketIsToldAgainAfterReset) {
+  receives_.Post(1, 10);
+  receives_.Post(2, 10);
+  for (const char* const told :
+       {"event 4, recv 1 ok 0", "event 4, recv 2 ok 0"}) {
+    ASSERT_TRUE(Move(QpState::kReset));
+    MoveTo(QpState::kRtr);
+    After(Message(Opcode::kRcSendOnly, 0));
+    EXPECT_EQ(completions_.Take(), told);
+  }
+}
+
 TEST_F(QpTest, WhatIsForAnotherIsDropped) {
   MoveTo(QpState::kRts);
   Packet other_transport = Message(Opcode::kUcSendOnly, 0);
@@ -139,6 +157,11 @@ TEST_F(QpTest, PartitionKeysMustMatchAndOneBeAFullMember) {
   }
   packet.bth.pkey = 0x7fff;
   EXPECT_EQ(After(packet), "NAK 0+0 msn 0");
+  attributes_.pkey = 0x8000;  // of no partition
+  ASSERT_TRUE(Move(QpState::kRts));
+  packet = Message(Opcode::kRcSendOnly, 0);
+  packet.bth.pkey = 0x8000;
+  EXPECT_EQ(After(packet), "");
   attributes_.pkey = 0x7fff;
   ASSERT_TRUE(Move(QpState::kRts));
   receives_.Post(1, 10);
@@ -174,7 +197,31 @@ TEST_F(QpTest, SharedReceivesAreNotFlushedAndTheLastIsTold) {
   receives_.Post(5, 10);
   ASSERT_TRUE(Move(QpState::kErr));
   EXPECT_EQ(completions_.Take(), "event 16");
+  ASSERT_TRUE(Move(QpState::kErr));
+  EXPECT_EQ(completions_.Take(), "");
   EXPECT_TRUE(receives_.Take().has_value());
+}
+
+TEST_F(QpTest, LastSharedReceiveOfAFailedQueuePairIsToldOnce) {
+  receives_.is_shared = true;
+  MoveTo(QpState::kRts);
+  Post(1, IBV_WC_LOC_PROT_ERR);
+  Sent();
+  Sent();
+  EXPECT_EQ(completions_.Take(), "send 1 status 4, event 16");
+}
+
+TEST_F(QpTest, NothingIsDueOrSentInError) {
+  MoveTo(QpState::kRts);
+  Post(1);
+  EXPECT_EQ(Sent(), "SEND ONLY+0 len 0 A");
+  ASSERT_TRUE(qp_.NextDeadline());
+  ASSERT_TRUE(Move(QpState::kErr));
+  EXPECT_EQ(qp_.NextDeadline(), std::nullopt);
+  now_ += std::chrono::seconds(1);
+  qp_.OnTimer(now_);
+  EXPECT_EQ(Sent(), "");
+  EXPECT_EQ(completions_.Take(), "send 1 status 5");
 }
 
 TEST_F(QpTest, WorkPostedInErrorIsFlushed) {
@@ -196,6 +243,14 @@ TEST_F(QpTest, FatalNakLeavesAfterTheQueuePairIsInError) {
   outbox_.limit = 9;
   EXPECT_EQ(Sent(), "NAK 1+0 msn 0");
   EXPECT_EQ(After(Message(Opcode::kRcSendOnly, 0)), "");
+}
+
+TEST_F(QpTest, WhatThePeerDidWrongIsForgottenWithReset) {
+  MoveTo(QpState::kRts);
+  After(Message(Opcode::kRcSendLast, 0, 4));
+  ASSERT_TRUE(Move(QpState::kReset));
+  MoveTo(QpState::kRts);
+  EXPECT_EQ(qp_.state(), QpState::kRts);
 }
 
 TEST_F(QpTest, ErrorThatWasAskedForEndsAnswersToo) {
@@ -367,6 +422,25 @@ TEST_F(UcTest, GapDropsTheMessageAndItsReceiveServesTheNext) {
   EXPECT_EQ(completions_.Take(), "");
   After(Message(Opcode::kUcSendOnly, 3, 8));
   EXPECT_EQ(completions_.Take(), "recv 5 ok 8");
+}
+
+TEST_F(UcTest, PlainWriteUsesNoReceiveThatADroppedMessageHad) {
+  receives_.Post(5, 1000);
+  After(Message(Opcode::kUcSendFirst, 0, kMtu));
+  Packet write = Message(Opcode::kUcWriteOnly, 1, 4);
+  write.reth = {.address = kAddress, .rkey = kKey, .length = 4};
+  After(write);
+  EXPECT_EQ(completions_.Take(), "");
+  After(Message(Opcode::kUcSendOnly, 2, 4));
+  EXPECT_EQ(completions_.Take(), "recv 5 ok 4");
+}
+
+TEST_F(UcTest, ReceiveInProgressIsFlushedFirst) {
+  receives_.Post(5, 1000);
+  receives_.Post(6, 1000);
+  After(Message(Opcode::kUcSendFirst, 0, kMtu));
+  ASSERT_TRUE(Move(QpState::kErr));
+  EXPECT_EQ(completions_.Take(), "recv 5 status 5, recv 6 status 5");
 }
 
 TEST_F(UcTest, NewMessageEndsAnOpenOne) {

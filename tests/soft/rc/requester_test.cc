@@ -484,6 +484,31 @@ TEST_F(RequesterTest, FatalNakBehindAnUnansweredReadAsksForTheReadFirst) {
 
 // ---- RNR
 
+TEST_F(RequesterTest, RnrNakBehindALostReadAsksForTheReadAtOnce) {
+  const std::string read = AfterPost(Operation::kRead);
+  const std::string send = AfterPost(Operation::kSend);
+  EXPECT_EQ(After(RnrNak(1)), read + "; " + send);
+}
+
+// It counted against the limits before the requester went back.
+TEST_F(RequesterTest, LateAnswerBeforeTheRepeatCountsOnce) {
+  attributes_.max_rd_atomic = 1;
+  AfterPost(Operation::kRead);
+  EXPECT_EQ(AfterPost(Operation::kFetchAdd, 8), kSilence);
+  now_ += kTimeout;
+  requester_.OnTimer(now_);
+  EXPECT_NE(After(ReadResponse(Opcode::kRcReadResponseOnly, 0, 4)), kSilence);
+  EXPECT_EQ(completions_.Take(), "send 0 ok");
+}
+
+TEST_F(RequesterTest, RepeatAsksForAcknowledgementsWhereTheFirstDid) {
+  attributes_.window = 4;
+  outbox_.limit = 3;
+  const std::string sent = AfterPost(Operation::kSend, 3 * kMtu + 1);
+  outbox_.limit = 3;
+  EXPECT_EQ(AfterWait(kTimeout), sent);
+}
+
 TEST_F(RequesterTest, RnrNakAcknowledgesWaitsAndResends) {
   AfterPost(Operation::kSend);
   AfterPost(Operation::kSend);
@@ -810,6 +835,50 @@ TEST_F(RequesterTest, LocalWorkThatFailsStopsTheQueue) {
   EXPECT_EQ(completions_.Take(), "send 0 ok, send 1 status 6");
 }
 
+TEST_F(RequesterTest, WhatIsSentLaterDoesNotPutTheTimeoutOff) {
+  const std::string first = AfterPost(Operation::kSend);
+  now_ += kTimeout / 2;
+  const std::string second = AfterPost(Operation::kSend);
+  EXPECT_EQ(AfterWait(kTimeout / 2), first + "; " + second);
+}
+
+TEST_F(RequesterTest, NextSequenceNakAfterProgressIsHeard) {
+  AfterPost(Operation::kSend);
+  AfterPost(Operation::kSend);
+  const std::string last = AfterPost(Operation::kSend);
+  EXPECT_NE(After(SequenceNak(1)), kSilence);
+  EXPECT_EQ(After(SequenceNak(2)), last);
+}
+
+TEST_F(RequesterTest, NothingIsSentBehindAFailure) {
+  SendWork faulty = Work(Operation::kSend);
+  faulty.fault = IBV_WC_LOC_PROT_ERR;
+  AfterPost(faulty);
+  EXPECT_TRUE(requester_.failed());
+  EXPECT_EQ(AfterPost(Operation::kSend), kSilence);
+}
+
+TEST_F(RequesterTest, FencedReadInPartsDoesNotWaitForItself) {
+  attributes_.read_packets = 1;
+  SendWork read = Work(Operation::kRead, 2 * kMtu);
+  read.fence = true;
+  EXPECT_EQ(
+      AfterPost(read),
+      "READ request+0 from 0 len 256 A; READ request+1 from 256 len 256 A");
+}
+
+TEST_F(RequesterTest, LocalWorkThatFailedIsToldWhileDrainingToo) {
+  ActionMock action;
+  action.status = IBV_WC_MW_BIND_ERR;
+  AfterPost(Operation::kSend);
+  SendWork local = Work(Operation::kLocal);
+  local.action = &action;
+  AfterPost(local);
+  requester_.SetDraining(true);
+  After(Acknowledge(0));
+  EXPECT_EQ(completions_.Take(), "send 0 ok, send 1 status 6");
+}
+
 TEST_F(RequesterTest, FencedLocalWorkWaitsForReads) {
   ActionMock action;
   AfterPost(Operation::kRead);
@@ -819,6 +888,7 @@ TEST_F(RequesterTest, FencedLocalWorkWaitsForReads) {
   AfterPost(local);
   EXPECT_EQ(action.runs, 0);
   After(ReadResponse(Opcode::kRcReadResponseOnly, 0, 4));
+  EXPECT_EQ(action.runs, 1);
   EXPECT_EQ(completions_.Take(), "send 0 ok, send 1 ok");
 }
 

@@ -87,6 +87,18 @@ TEST_F(ResponderTest, ReadsAndAtomicsAheadAreRefusedToo) {
   EXPECT_EQ(memory_.bytes[0], std::byte{0});
 }
 
+TEST_F(ResponderTest, NextGapIsToldOnceTheMissingReadCame) {
+  EXPECT_EQ(After(Message(Opcode::kRcSendOnly, 1)), "NAK 0+0 msn 0");
+  EXPECT_EQ(After(ReadRequest(0, kAddress, 4)), "READ ONLY+0 msn 1 len 4");
+  EXPECT_EQ(After(Message(Opcode::kRcSendOnly, 5)), "NAK 0+1 msn 1");
+}
+
+TEST_F(ResponderTest, GapIsToldAnewAfterAStart) {
+  EXPECT_EQ(After(Message(Opcode::kRcSendOnly, 1)), "NAK 0+0 msn 0");
+  responder_.Start();
+  EXPECT_EQ(After(Message(Opcode::kRcSendOnly, 1)), "NAK 0+0 msn 0");
+}
+
 TEST_F(ResponderTest, HalfOfThePsnsAreBehindAndHalfAhead) {
   EXPECT_EQ(After(Message(Opcode::kRcSendOnly, -(1u << 23))), "ACK-1 msn 0");
   EXPECT_EQ(After(Message(Opcode::kRcSendOnly, (1u << 23) - 1)),
@@ -142,6 +154,13 @@ TEST_F(ResponderTest, MessageThatGoesOnAsAnotherKindIsInvalid) {
   receives_.Post(1, 1000);
   After(Message(Opcode::kRcSendFirst, 0, kMtu));
   EXPECT_EQ(After(Message(Opcode::kRcWriteLast, 1, 4)), "NAK 1+1 msn 0");
+}
+
+TEST_F(ResponderTest, WriteThatGoesOnAsASendIsInvalid) {
+  receives_.Post(1, 1000);
+  After(Write(Opcode::kRcWriteFirst, 0, kMtu, kMtu + 4));
+  EXPECT_EQ(After(Message(Opcode::kRcSendLast, 1, 4)), "NAK 1+1 msn 0");
+  EXPECT_EQ(completions_.Take(), "event 2");
 }
 
 TEST_F(ResponderTest, ReadInsideAMessageIsInvalid) {
@@ -508,6 +527,17 @@ TEST_F(ResponderTest, MoreReadsThanAgreedAreInvalid) {
             "READ ONLY+0 msn 1 len 4; READ ONLY+1 msn 2 len 4; NAK 1+2 msn 2");
 }
 
+// It has no place among them; its answer goes with what it would repeat.
+TEST_F(ResponderTest, RepeatedReadThatWaitsIsNoneOfTheReadsAgreed) {
+  After(ReadRequest(0, kAddress, 4));
+  outbox_.limit = 0;
+  After(ReadRequest(0, kAddress, 4));
+  After(ReadRequest(1, kAddress, 4));
+  After(ReadRequest(2, kAddress, 4));
+  outbox_.limit = 9;
+  EXPECT_EQ(Sent(), "READ ONLY+1 msn 2 len 4; READ ONLY+2 msn 3 len 4");
+}
+
 TEST_F(ResponderTest, ReadWhereNoneIsAgreedIsInvalid) {
   attributes_.max_dest_rd_atomic = 0;
   responder_.Start();
@@ -572,6 +602,13 @@ TEST_F(ResponderTest, DuplicateAtomicOfAnotherKindIsDropped) {
   EXPECT_EQ(After(CompareSwap(0, kAddress + 8, 1, 5)), kSilence);
 }
 
+TEST_F(ResponderTest, ReadAtThePsnOfAnAtomicIsDropped) {
+  After(FetchAdd(0, kAddress, 1));
+  Packet read = ReadRequest(0, 0, 0);
+  read.reth = {};
+  EXPECT_EQ(After(read), kSilence);
+}
+
 TEST_F(ResponderTest, DuplicateAtomicOlderThanAgreedIsDropped) {
   After(FetchAdd(0, kAddress + 8, 1));
   After(FetchAdd(1, kAddress + 8, 1));
@@ -580,6 +617,12 @@ TEST_F(ResponderTest, DuplicateAtomicOlderThanAgreedIsDropped) {
 }
 
 TEST_F(ResponderTest, MisalignedAtomicIsInvalid) {
+  EXPECT_EQ(After(FetchAdd(0, kAddress + 4, 1)), "NAK 1+0 msn 0");
+}
+
+// The memory may be aligned where the address is not.
+TEST_F(ResponderTest, AtomicAtAMisalignedAddressIsInvalid) {
+  memory_.skew = 4;
   EXPECT_EQ(After(FetchAdd(0, kAddress + 4, 1)), "NAK 1+0 msn 0");
 }
 
