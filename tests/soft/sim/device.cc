@@ -6,6 +6,8 @@ namespace nd::soft {
 namespace {
 
 constexpr size_t kMostPackets = 24;  // at a time
+// Of packets that go as one, as between processes of a host.
+constexpr size_t kMostBurstBytes = 16384;
 constexpr std::byte kUntouched{0xcd};
 
 }  // namespace
@@ -58,6 +60,7 @@ void SimOutbox::Open(Instant now, size_t source, size_t destination) {
   source_ = source;
   destination_ = destination;
   room_ = 1 + random_.Below(kMostPackets);
+  burst_bytes_ = random_.OneIn(2) ? random_.Below(kMostBurstBytes) : 0;
 }
 
 void SimOutbox::Send(const Outgoing& outgoing) {
@@ -67,6 +70,7 @@ void SimOutbox::Send(const Outgoing& outgoing) {
       headers + outgoing.payload.length + outgoing.packet.bth.pad;
   Datagram datagram{.source = source_,
                     .destination = destination_,
+                    .packets = outgoing.packet.packets,
                     .bytes = std::vector<std::byte>(packet_bytes + kIcrcBytes)};
   const std::span bytes(datagram.bytes);
   ByteWriter writer(bytes.first(headers));

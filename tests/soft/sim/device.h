@@ -84,6 +84,7 @@ class SimOutbox final : public Outbox {
   bool used_up() const { return room_ == 0; }
 
   size_t room() const override { return room_; }
+  size_t burst_bytes() const override { return burst_bytes_; }
   void Send(const Outgoing& outgoing) override;
 
  private:
@@ -93,6 +94,7 @@ class SimOutbox final : public Outbox {
   size_t source_ = 0;
   size_t destination_ = 0;
   size_t room_ = 0;
+  size_t burst_bytes_ = 0;
 };
 
 }  // namespace nd::soft

@@ -27,6 +27,7 @@ struct Datagram {
   size_t source = 0;  // devices
   size_t destination = 0;
   bool corrupted = false;
+  uint8_t packets = 1;  // that go as one
   std::vector<std::byte> bytes;
 };
 

@@ -307,6 +307,7 @@ void Simulation::Deliver(const Datagram& datagram) {
   }
   Packet packet;
   if (!whole || Parse(sealed.packet, packet) != PacketFault::kNone) return;
+  packet.packets = datagram.packets;
   for (const auto& endpoint : endpoints_) {
     if (endpoint->qp.options().number != packet.bth.destination) continue;
     endpoint->qp.OnPacket(packet, now_);
