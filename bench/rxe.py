@@ -19,7 +19,8 @@ import random
 import statistics
 import subprocess
 import sys
-import time
+
+from ports import wait_for_port
 
 LOCAL, PEER = "10.98.0.1", "10.98.0.2"
 LOCAL_DEVICE, PEER_DEVICE = "rxe0", "rxe1"
@@ -104,21 +105,6 @@ def ndping(binary: str, case: Case) -> float:
     if case.kind == "lat":
         return phase["latency"]["p50_ns"] / 1000
     return phase["bytes_per_second"] / (1 << 20)
-
-
-def wait_for_port(port: int) -> None:
-    """Until someone listens on the TCP port, without connecting to it."""
-    wanted = f":{port:04X}"
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-            with open(table, encoding="ascii") as lines:
-                for line in lines:
-                    fields = line.split()
-                    if fields[1].endswith(wanted) and fields[3] == "0A":
-                        return
-        time.sleep(0.02)
-    raise TimeoutError(f"nobody listens on TCP port {port}")
 
 
 @dataclasses.dataclass

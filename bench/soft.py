@@ -22,9 +22,10 @@ import subprocess
 import sys
 import time
 
+from ports import wait_for_port
+
 LIMIT_S = 60
 PORT = 18515
-LAT = ["-F", "-s", "64", "-n", "200000"]
 LONE_ADDRESS = {"here": "10.99.0.1", "there": "10.99.0.2",
                 "here6": "fd99::1", "there6": "fd99::2"}
 
@@ -112,19 +113,6 @@ def fields_after(output: str, head: str) -> list[str]:
         if line.split()[:1] == [head]:
             return following.split()
     raise RuntimeError(f"no results in:\n{output}")
-
-
-def wait_for_port(port: int) -> None:
-    """Until someone listens on the TCP port, without connecting to it."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-            for line in pathlib.Path(table).read_text(encoding="ascii").splitlines():
-                fields = line.split()
-                if fields[1].endswith(f":{port:04X}") and fields[3] == "0A":
-                    return
-        time.sleep(0.02)
-    raise TimeoutError(f"nobody listens on TCP port {port}")
 
 
 class Wire:

@@ -506,7 +506,7 @@ TEST_F(RequesterTest, RepeatAsksForAcknowledgementsWhereTheFirstDid) {
   outbox_.limit = 3;
   const std::string sent = AfterPost(Operation::kSend, 3 * kMtu + 1);
   outbox_.limit = 3;
-  EXPECT_EQ(AfterWait(kTimeout), sent);
+  EXPECT_EQ(After(SequenceNak(0)), sent);
 }
 
 TEST_F(RequesterTest, RnrNakAcknowledgesWaitsAndResends) {
@@ -838,8 +838,8 @@ TEST_F(RequesterTest, LocalWorkThatFailsStopsTheQueue) {
 TEST_F(RequesterTest, WhatIsSentLaterDoesNotPutTheTimeoutOff) {
   const std::string first = AfterPost(Operation::kSend);
   now_ += kTimeout / 2;
-  const std::string second = AfterPost(Operation::kSend);
-  EXPECT_EQ(AfterWait(kTimeout / 2), first + "; " + second);
+  AfterPost(Operation::kSend);
+  EXPECT_EQ(AfterWait(kTimeout / 2), first);
 }
 
 TEST_F(RequesterTest, NextSequenceNakAfterProgressIsHeard) {
