@@ -270,7 +270,8 @@ size_t HostNetwork::ReceiveEvents(ArrivalSink& sink) {
     }
   }
   received += wire_.Receive(
-      kBudget, [this, &sink](const Path& path, std::span<const std::byte> packet) {
+      kBudget,
+      [this, &sink](const Path& path, std::span<const std::byte> packet) {
         OnWirePacket(path, packet, sink);
       });
   if (received > 0) ReceiveQuietly(sink);  // what came for this process

@@ -6,7 +6,7 @@ and leaves nothing behind.
 usage: rough_life_test.py NDSOFT DIRECTORY [unittest's arguments]
 
 NDSOFT is the program `ndsoft`, DIRECTORY has the helpers that are built beside
-this test. In a network namespace of its own, as its root.
+this test. ND_MOMENTS: at how many moments each is killed (8). In a network namespace of its own, as its root.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from soft_programs import (IPV4, finish, has_service, kill, listens_on,
 
 DIRECTORY = ""
 PORT = 7174  # rping's
-MOMENTS = 20
+MOMENTS = int(os.environ.get("ND_MOMENTS", "8"))
 # Until the peer of a killed program must have ended: what is told of its death it
 # hears at once, what is not shows in 8 timeouts.
 LIMIT_S = 30
