@@ -477,8 +477,7 @@ void Device::WakeForWork() {
 
 bool Device::Progress() {
   resting_ = false;  // if it was the engine's thread that called
-  const Instant now = clock_.Now();
-  now_ = now;
+  const Instant now = now_ = clock_.Now();
   bool any = network_->Receive(now, *this) > 0;
   any |= RunTimers(now);
   if (faults_ != nullptr) any |= RunFaults(now);

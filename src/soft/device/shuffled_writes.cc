@@ -23,7 +23,7 @@ bool ShuffledWrites::Hold(const Arrival& arrival, RemoteMemory& memory,
   if (of_write) {
     PlaceSome(packet, memory, random);
     arrived_ += packet.payload.size();
-    ++*next_;
+    next_ = *next_ + packet.packets;
   }
   if (!of_write || packet.facts().last) next_.reset();
   held_.push_back({.path = arrival.path,

@@ -109,7 +109,7 @@ UdpSender::UdpSender(std::vector<Socket> sockets, IpFamily family,
 
 void UdpSender::Send(const Path& path, uint32_t interface, uint32_t flow,
                      const PacketSource& packet) {
-  Datagram& datagram = queue_[(first_ + count_) % kQueueLength];
+  Datagram& datagram = At(count_);
   ++count_;
   datagram.socket = uint64_t{flow} * sockets_.size() >> 32;
   const auto bytes = std::span(datagram.bytes).first(packet.size());
@@ -152,12 +152,9 @@ void UdpSender::WriteControl(const Path& path, uint32_t interface,
 }
 
 // How many datagrams, from the first on, leave by the same socket.
-size_t UdpSender::BatchSize() const {
+size_t UdpSender::BatchSize() {
   size_t size = 1;
-  while (size < count_ && queue_[(first_ + size) % kQueueLength].socket ==
-                              queue_[first_].socket) {
-    ++size;
-  }
+  while (size < count_ && At(size).socket == At(0).socket) ++size;
   return size;
 }
 
@@ -213,9 +210,8 @@ int UdpSender::SendBatch(size_t size) {
     }
     ends[count] = i;
   }
-  const int sent =
-      sendmmsg(sockets_[queue_[first_].socket].fd.get(), messages.data(), count,
-               MSG_DONTWAIT | MSG_NOSIGNAL);
+  const int sent = sendmmsg(sockets_[At(0).socket].fd.get(), messages.data(),
+                            count, MSG_DONTWAIT | MSG_NOSIGNAL);
   if (sent <= 0) return sent;
   return static_cast<int>(ends[static_cast<size_t>(sent) - 1]);
 }
@@ -226,7 +222,7 @@ std::optional<int> UdpSender::Flush(NetCounters& counters) {
     size_t done = sent < 0 ? 0 : static_cast<size_t>(sent);
     if (sent < 0) {
       if (errno == EAGAIN || errno == ENOBUFS) {
-        return sockets_[queue_[first_].socket].fd.get();
+        return sockets_[At(0).socket].fd.get();
       }
       if (errno == EINTR) continue;
       if (TrainSize(0, BatchSize()) > 1) {

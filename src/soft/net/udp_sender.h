@@ -68,7 +68,7 @@ class UdpSender {
   void WriteControl(const Path& path, uint32_t interface,
                     Datagram& datagram) const;
   Datagram& At(size_t index) { return queue_[(first_ + index) % kQueueLength]; }
-  size_t BatchSize() const;
+  size_t BatchSize();
   static bool GoesAlike(const Datagram& a, const Datagram& b);
   size_t TrainSize(size_t begin, size_t end);
   int SendBatch(size_t size);

@@ -95,6 +95,16 @@ TEST_F(ShuffledWritesTest, NothingIsPlacedBehindTheLengthOrWithoutAKey) {
   EXPECT_EQ(memory_.Placed(0, 4096), 0);
 }
 
+TEST_F(ShuffledWritesTest, WhatFollowsPacketsThatCameTogetherIsPlacedToo) {
+  Packet first = Write(Opcode::kRcWriteFirst, 0);
+  first.packets = 2;
+  shuffled_.Begin(first, Instant());
+  ASSERT_TRUE(Hold(first));
+  const ptrdiff_t placed = memory_.Placed(0, 4096);
+  ASSERT_TRUE(Hold(Write(Opcode::kRcWriteLast, 2)));
+  EXPECT_GT(memory_.Placed(0, 4096), placed);
+}
+
 TEST_F(ShuffledWritesTest, WhatIsHeldIsBounded) {
   const Packet first = Write(Opcode::kRcWriteFirst, 0);
   shuffled_.Begin(first, Instant());
