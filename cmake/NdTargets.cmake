@@ -14,6 +14,11 @@ set(ND_SANITIZE "" CACHE STRING "Value of -fsanitize=, empty for none")
 
 add_library(nd_options INTERFACE)
 target_compile_options(nd_options INTERFACE -Wall -Wextra $<$<BOOL:${ND_WERROR}>:-Werror>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+  # GCC 12 takes temporaries with a std::vector in them for uninitialized at -O2.
+  target_compile_options(nd_options INTERFACE
+    $<$<CONFIG:Release>:-Wno-maybe-uninitialized>)
+endif()
 if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
   target_compile_options(nd_options INTERFACE -Wthread-safety)
 endif()

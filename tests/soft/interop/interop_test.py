@@ -240,7 +240,7 @@ if __name__ == "__main__":
     NDSOFT, GUEST_DIR, RESULT_DIR = (Path(sys.argv.pop(1)).absolute()
                                      for _ in range(3))
     if not NDSOFT.exists():
-        sys.exit(f"{NDSOFT} is not there: ./dev build programs")
+        sys.exit(f"{NDSOFT} is not there: ./dev build")
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         print("skipped: without /dev/net/tun there is no wire to a guest")
         sys.exit(SKIPPED)

@@ -72,6 +72,14 @@ def children_of(process: subprocess.Popen) -> list[int]:
     return pids
 
 
+def rping_closed_its_channel_early(output: str) -> bool:
+    """rping, when all is done, destroys the event channel that its own thread reads:
+    one that was late to take the last event finds it closed and exits with an error.
+    """
+    return output.endswith("DISCONNECT EVENT...\n"
+                           "rdma_get_cm_event: Bad file descriptor\n")
+
+
 class RoughTest(unittest.TestCase):
     """Fails a test that leaves something behind on the host."""
 
@@ -121,7 +129,8 @@ class RoughTest(unittest.TestCase):
 
     def must_succeed(self, process: subprocess.Popen, limit_s: float = 60) -> str:
         status, output = finish(process, limit_s)
-        self.assertEqual(status, 0, output)
+        if not status or not rping_closed_its_channel_early(output):
+            self.assertEqual(status, 0, output)
         return output
 
     def check_rping(self) -> None:
@@ -203,8 +212,9 @@ class Killed(RoughTest):
         time.sleep(0.5)
         before = held()
         for _ in range(10):
-            client = self.start(["rping", "-c", "-a", IPV4])
-            time.sleep(0.2)
+            # Not while it connects: rping's server ends when a connection fails.
+            client = self.start(["stdbuf", "-oL", "rping", "-c", "-v", "-a", IPV4])
+            self.assertIn("ping data", client.stdout.readline())
             kill(client)
             finish(client)
         self.must_succeed(self.start(["rping", "-c", "-V", "-C", "5", "-a", IPV4]))
@@ -269,7 +279,8 @@ class Descriptors(RoughTest):
                 self.must_succeed(self.start([helper("soft_closed_fds"), way]))
 
     def test_too_few(self) -> None:
-        """The program says so, or has enough."""
+        """The program says so, or has enough. rping's server ends when a client
+        leaves it in the middle of connecting."""
         server = self.start_server(["rping", "-s", "-P", "-a", IPV4], cm_port=PORT)
         for limit in (*range(4, 24), 32, 64):
             for command in (["ibv_devinfo"],
@@ -279,6 +290,10 @@ class Descriptors(RoughTest):
                         command, before=["prlimit", f"--nofile={limit}"]), LIMIT_S)
                     self.assertFalse(crashed(status), f"status {status}: {output}")
                     self.assertTrue(status == 0 or output, "said nothing")
+                if server.poll() is not None:
+                    self.must_end(server)
+                    server = self.start_server(["rping", "-s", "-P", "-a", IPV4],
+                                               cm_port=PORT)
         self.must_succeed(self.start(
             ["rping", "-c", "-V", "-C", "2", "-a", IPV4],
             before=["prlimit", "--nofile=64"]))
