@@ -39,7 +39,8 @@ class CompletionQueue {
   [[nodiscard]] bool Push(const CqEntry& entry);
   // Returns how many it took; -1: the queue has overrun.
   int Poll(std::span<ibv_wc> out);
-  bool empty() const { return size_.load(std::memory_order_acquire) == 0; }
+  uint32_t size() const { return size_.load(std::memory_order_acquire); }
+  bool empty() const { return size() == 0; }
 
   // The next completion, or only the next solicited one, makes an event.
   void Arm(bool solicited_only);

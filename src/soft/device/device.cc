@@ -24,7 +24,7 @@ constexpr uint32_t kWindowWithinHost = 512;
 // Polls of a CQ that stays empty while packets keep coming.
 constexpr int kInlineRounds = 4;
 // Of so many looks that a polling thread takes, one looks at everything.
-constexpr uint32_t kInlineLooks = 32;
+constexpr uint32_t kInlineLooks = 512;
 
 ibv_mtu LargestMtu(uint32_t link_bytes) {
   for (const ibv_mtu mtu :
@@ -361,9 +361,21 @@ int Device::PostSend(QueuePair& qp, ibv_send_wr* wr, ibv_send_wr** bad) {
     *bad = wr;
     break;
   }
-  Enqueue(qp);
-  Pump(clock_.Now());
+  if (polled_.load(std::memory_order_relaxed)) {
+    SendRequests(qp);
+  } else {
+    Enqueue(qp);
+    Pump(clock_.Now());
+  }
   return error;
+}
+
+// Acknowledgements wait for the application's next poll.
+void Device::SendRequests(QueuePair& qp) {
+  if (!qp.TransmitRequests(clock_.Now(), *network_)) Enqueue(qp);
+  SetTimer(qp);
+  network_->Flush();
+  WakeForWork();
 }
 
 size_t Device::SendRoom(QueuePair& qp) {
@@ -400,7 +412,7 @@ int Device::PostBind(QueuePair& qp, uint64_t wr_id, unsigned flags,
 // ---- Progress.
 
 int Device::Poll(CompletionQueue& cq, std::span<ibv_wc> out) {
-  if (cq.empty()) ProgressInline(cq);
+  if (cq.empty()) ProgressInline(cq, out.size());
   return cq.Poll(out);
 }
 
@@ -408,11 +420,13 @@ int Device::Poll(CompletionQueue& cq, std::span<ibv_wc> out) {
 // thread, which looks now and then whether that is still so. One that has armed
 // the queue looks for the last time before it sleeps, and leaves things as they
 // are.
-void Device::ProgressInline(const CompletionQueue& cq) {
+void Device::ProgressInline(const CompletionQueue& cq, size_t wanted) {
   const bool last_look = cq.armed();
   if (!last_look) polled_.store(true, std::memory_order_relaxed);
   // Whoever has the lock makes progress already.
   if (!mutex_.TryAcquire()) return;
+  polling_ = &cq;
+  wanted_ = wanted;
   const bool resting = std::exchange(resting_, false);
   const std::optional<Instant> sleeps_until = rest_until_;
   if (last_look || resting || ++inline_looks_ % kInlineLooks == 0) {
@@ -431,7 +445,14 @@ void Device::ProgressInline(const CompletionQueue& cq) {
     if (!in_time) WakeEngine();
     rest_until_ = sleeps_until;
   }
+  polling_ = nullptr;
   mutex_.Release();
+}
+
+// What comes behind the completions that are polled for waits until they have
+// been taken.
+bool Device::has_enough() const {
+  return polling_ != nullptr && polling_->size() >= wanted_;
 }
 
 // Acknowledgements of what completes a receive wait for what the application
@@ -441,8 +462,9 @@ void Device::ReceiveInline(const CompletionQueue& cq) {
   now_ = attended_ = clock_.Now();
   RetryStarved();
   Pump(now_);
-  for (int i = 0; i < kInlineRounds && cq.empty(); ++i) {
-    if (network_->Receive(now_, *this) == 0) return;
+  for (int i = 0;
+       i < kInlineRounds && cq.empty() && network_->MayHaveArrivals(); ++i) {
+    network_->Receive(now_, *this);
     if (cq.empty()) Pump(now_);
   }
 }

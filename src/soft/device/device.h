@@ -163,6 +163,7 @@ class Device final : private ArrivalSink {
   void OnArrival(const Arrival& arrival) override
       ABSL_NO_THREAD_SAFETY_ANALYSIS;
   void OnPeerGone(uint32_t slot) override ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  bool has_enough() const override ABSL_NO_THREAD_SAFETY_ANALYSIS;
   void OnMad(const Arrival& arrival) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   void ForgetRegion(uint32_t key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -173,6 +174,7 @@ class Device final : private ArrivalSink {
   void Enqueue(QueuePair& qp) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Lets the queue pairs send what they have.
   void Pump(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SendRequests(QueuePair& qp) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RetryStarved() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetTimer(QueuePair& qp) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool RunTimers(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -187,7 +189,7 @@ class Device final : private ArrivalSink {
   // before it wakes.
   void WakeForWork() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WakeEngine() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void ProgressInline(const CompletionQueue& cq);
+  void ProgressInline(const CompletionQueue& cq, size_t wanted);
   void ReceiveInline(const CompletionQueue& cq)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -225,6 +227,9 @@ class Device final : private ArrivalSink {
   uint32_t last_qp_index_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<QueuePair*> all_qps_ ABSL_GUARDED_BY(mutex_);
   uint32_t inline_looks_ ABSL_GUARDED_BY(mutex_) = 0;
+  // While a poll makes progress: of which queue, and for how many completions.
+  const CompletionQueue* polling_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  size_t wanted_ ABSL_GUARDED_BY(mutex_) = 0;
   Instant now_ ABSL_GUARDED_BY(mutex_){};  // while packets are received
   Instant attended_ ABSL_GUARDED_BY(mutex_){};
   // Those that have something to send, and those that found no room.

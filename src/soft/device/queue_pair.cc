@@ -445,6 +445,13 @@ bool QueuePair::Transmit(Instant now, Network& network) {
   return !outbox.blocked();
 }
 
+bool QueuePair::TransmitRequests(Instant now, Network& network) {
+  NetOutbox outbox(*this, network);
+  qp_.TransmitRequests(now, outbox);
+  SettleFault();
+  return !outbox.blocked();
+}
+
 std::optional<std::span<std::byte>> QueuePair::Find(const MemoryClaim& claim) {
   return memory_.FindRemote(accessor(), claim);
 }

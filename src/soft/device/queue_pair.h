@@ -91,6 +91,8 @@ class QueuePair final : private RemoteMemory,
   std::optional<Instant> NextDeadline() const;
   // False: there was no room for all of it.
   [[nodiscard]] bool Transmit(Instant now, Network& network);
+  // The same, of its requests only.
+  [[nodiscard]] bool TransmitRequests(Instant now, Network& network);
 
   size_t send_room() const { return slots_.size() - qp_.sends_queued(); }
   const Options& options() const { return options_; }

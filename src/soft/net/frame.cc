@@ -8,32 +8,49 @@ namespace nd::soft {
 namespace {
 
 constexpr uint8_t kFromWire = 1;
+constexpr uint8_t kSameEnds = 2;
 
 }  // namespace
 
-FrameHeader FrameHeader::Read(std::span<const std::byte, kSize> bytes) {
-  ByteReader reader{std::span<const std::byte>(bytes)};
+std::optional<FrameHeader> FrameHeader::Read(std::span<const std::byte>& frame,
+                                             LinkEnds* ends) {
+  ByteReader reader(frame);
+  // Once: the sender may write to it meanwhile.
+  const uint32_t first = reader.ReadBe32();
   FrameHeader header;
-  header.from_wire = (reader.ReadU8() & kFromWire) != 0;
-  header.path.traffic_class = reader.ReadU8();
-  header.path.hop_limit = reader.ReadU8();
-  header.packets = reader.ReadU8();
-  header.path.flow_label = reader.ReadLe32();
-  reader.ReadBytes(header.path.source);
-  reader.ReadBytes(header.path.destination);
+  const auto flags = static_cast<uint8_t>(first >> 24);
+  header.from_wire = (flags & kFromWire) != 0;
+  header.path.traffic_class = static_cast<uint8_t>(first >> 16);
+  header.path.hop_limit = static_cast<uint8_t>(first >> 8);
+  header.packets = static_cast<uint8_t>(first);
+  header.path.flow_label = reader.ReadBe32();
+  if ((flags & kSameEnds) == 0) {
+    reader.ReadBytes(header.path.source);
+    reader.ReadBytes(header.path.destination);
+    if (!reader.ok()) return std::nullopt;
+    if (ends != nullptr) {
+      *ends = {header.path.source, header.path.destination, true};
+    }
+  } else if (reader.ok() && ends != nullptr && ends->known) {
+    header.path.source = ends->source;
+    header.path.destination = ends->destination;
+  } else {
+    return std::nullopt;
+  }
+  frame = frame.last(reader.remaining());
   return header;
 }
 
-void FrameHeader::Write(std::span<std::byte, kSize> out) const {
-  ByteWriter writer{std::span<std::byte>(out)};
-  writer.WriteU8(from_wire ? kFromWire : 0);
-  writer.WriteU8(path.traffic_class);
-  writer.WriteU8(path.hop_limit);
-  writer.WriteU8(packets);
-  writer.WriteLe32(path.flow_label);
+void FrameHeader::Write(std::span<std::byte> out) const {
+  const bool whole = out.size() == kSize;
+  const uint32_t flags = (from_wire ? kFromWire : 0) | (whole ? 0 : kSameEnds);
+  ByteWriter writer(out);
+  writer.WriteBe32(flags << 24 | uint32_t{path.traffic_class} << 16 |
+                   uint32_t{path.hop_limit} << 8 | packets);
+  writer.WriteBe32(path.flow_label);
+  if (!whole) return;
   writer.WriteBytes(path.source);
   writer.WriteBytes(path.destination);
-  writer.WriteZeros(writer.remaining());
 }
 
 PacketSource::PacketSource(const Outgoing& outgoing)
@@ -56,8 +73,8 @@ void PacketSource::CopyTo(std::span<std::byte> out) const {
 
 void WriteFrame(const FrameHeader& header, const PacketSource& packet,
                 std::span<std::byte> out) {
-  header.Write(out.first<FrameHeader::kSize>());
-  packet.CopyTo(out.subspan(FrameHeader::kSize));
+  header.Write(out.first(out.size() - packet.size()));
+  packet.CopyTo(out.last(packet.size()));
 }
 
 PacketFault ParseShared(std::span<const std::byte> bytes, HeaderCopy& copy,

@@ -1,6 +1,7 @@
 // A packet, or several that go as one (Packet::packets), as it goes from one
 // process of a host to another: its path in front of its bytes, and no ICRC
-// behind them.
+// behind them. A frame that goes the way of the one before it on its link
+// leaves out where that leads.
 #ifndef ND_SOFT_NET_FRAME_H_
 #define ND_SOFT_NET_FRAME_H_
 
@@ -8,6 +9,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "soft/net/network.h"
@@ -23,15 +25,32 @@ inline constexpr size_t kMaxPacketBytes = 4096 + kMaxHeaderBytes;
 // The most payload of packets that go as one.
 inline constexpr size_t kMaxBurstBytes = size_t{16} << 10;
 
+// The ends of the path of the last frame on a link.
+struct LinkEnds {
+  Gid source{};
+  Gid destination{};
+  bool known = false;
+
+  bool AreOf(const Path& path) const {
+    return known && source == path.source && destination == path.destination;
+  }
+};
+
 struct FrameHeader {
-  static constexpr size_t kSize = 48;
+  static constexpr size_t kShortSize = 8;  // without the path's ends
+  static constexpr size_t kSize = kShortSize + 2 * sizeof(Gid);
 
   Path path;
   bool from_wire = false;  // handed on by who holds the UDP port
   uint8_t packets = 1;     // 0 cannot be
 
-  static FrameHeader Read(std::span<const std::byte, kSize> bytes);
-  void Write(std::span<std::byte, kSize> out) const;
+  // Takes it from the front of `frame`. `ends`, where there are any, are those
+  // of the link. Nothing: the frame is too short, or leaves out what was never
+  // said.
+  static std::optional<FrameHeader> Read(std::span<const std::byte>& frame,
+                                         LinkEnds* ends);
+  // `out` is of one of the two sizes.
+  void Write(std::span<std::byte> out) const;
   bool operator==(const FrameHeader&) const = default;
 };
 
@@ -67,7 +86,7 @@ class PacketSource {
   size_t size_;
 };
 
-// `out` has the size of the frame.
+// `out` has the size of the frame, with one or the other size of the header.
 void WriteFrame(const FrameHeader& header, const PacketSource& packet,
                 std::span<std::byte> out);
 

@@ -18,9 +18,7 @@ constexpr uint32_t kSlots = 1 << kSlotBits;  // 0 is nobody's
 // Packets that one Receive hands out, more or less.
 constexpr size_t kBudget = 64;
 // While rings bring packets, sockets are looked at once in so many rounds.
-constexpr uint32_t kQuietRounds = 16;
-// Looks at sockets in vain before those that look all the time look less often.
-constexpr uint32_t kVainLooks = 64;
+constexpr uint32_t kQuietRounds = 64;
 // Messages that are taken from a socket at a time.
 constexpr size_t kMessages = 16;
 
@@ -52,6 +50,13 @@ std::optional<Instant> Earlier(std::optional<Instant> a,
   if (!a.has_value()) return b;
   if (!b.has_value()) return a;
   return std::min(*a, *b);
+}
+
+// Those that look all the time look at sockets, which takes a system call, the
+// less often the longer it was in vain: once in so many polls.
+constexpr uint32_t PollsApart(uint32_t vain_looks) {
+  if (vain_looks < 64) return 1;
+  return vain_looks < 4096 ? 32 : 512;
 }
 
 bool IsOfferOfLink(std::span<const std::byte> message) {
@@ -210,7 +215,8 @@ void HostNetwork::Flush() {
 }
 
 bool HostNetwork::MayHaveArrivals() {
-  return vain_looks_ < kVainLooks || !loopback_.empty() || !inbound_.empty();
+  return !loopback_.empty() || !inbound_.empty() ||
+         ++polls_ >= PollsApart(vain_looks_);
 }
 
 size_t HostNetwork::Receive(Instant now, ArrivalSink& sink) {
@@ -222,7 +228,7 @@ size_t HostNetwork::Receive(Instant now, ArrivalSink& sink) {
   });
   size_t received = ReceiveQuietly(sink);
   if (received == 0 || ++quiet_rounds_ >= kQuietRounds) {
-    quiet_rounds_ = 0;
+    quiet_rounds_ = polls_ = 0;
     const size_t of_sockets = ReceiveEvents(sink);
     vain_looks_ = of_sockets == 0 ? vain_looks_ + 1 : 0;
     received += of_sockets;
@@ -239,9 +245,11 @@ size_t HostNetwork::Receive(Instant now, ArrivalSink& sink) {
 size_t HostNetwork::ReceiveQuietly(ArrivalSink& sink) {
   const auto on_frame = [this, &sink](const PeerFrame& frame) {
     OnFrame(frame, sink);
+    return !sink.has_enough();
   };
-  return loopback_.Receive(kBudget, on_frame) +
-         inbound_.Receive(kBudget, on_frame);
+  const size_t from_here = loopback_.Receive(kBudget, on_frame);
+  if (sink.has_enough()) return from_here;
+  return from_here + inbound_.Receive(kBudget, on_frame);
 }
 
 size_t HostNetwork::ReceiveEvents(ArrivalSink& sink) {
@@ -314,34 +322,30 @@ bool HostNetwork::MayCome(const FrameHeader& header, bool trusted) {
 }
 
 void HostNetwork::OnFrame(const PeerFrame& frame, ArrivalSink& sink) {
-  if (frame.bytes.size() < FrameHeader::kSize ||
-      frame.bytes.size() > kMaxBurstFrameBytes) {
+  std::span<const std::byte> bytes = frame.bytes;
+  const auto header = FrameHeader::Read(bytes, frame.ends);
+  if (!header || header->packets == 0 ||
+      bytes.size() > (header->packets == 1
+                          ? kMaxPacketBytes
+                          : kMaxHeaderBytes + kMaxBurstBytes)) {
     ++counters_.dropped_malformed;
     return;
   }
-  const FrameHeader header =
-      FrameHeader::Read(frame.bytes.first<FrameHeader::kSize>());
-  if (header.packets == 0 ||
-      (header.packets == 1 && frame.bytes.size() > kMaxFrameBytes)) {
-    ++counters_.dropped_malformed;
-    return;
-  }
-  if (!MayCome(header, frame.trusted)) return;
+  if (!MayCome(*header, frame.trusted)) return;
   HeaderCopy copy;
   Packet packet;
-  if (ParseShared(frame.bytes.subspan(FrameHeader::kSize), copy, packet) !=
-      PacketFault::kNone) {
+  if (ParseShared(bytes, copy, packet) != PacketFault::kNone) {
     ++counters_.dropped_malformed;
     return;
   }
-  packet.packets = header.packets;
+  packet.packets = header->packets;
   const Qpn destination = packet.bth.destination;
   if (destination != kGsiQpn && SlotOf(destination) != slot_) {
     ++counters_.dropped_bad_qpn;
     return;
   }
   ++counters_.received;
-  sink.OnArrival({.path = header.path, .packet = packet});
+  sink.OnArrival({.path = header->path, .packet = packet});
 }
 
 void HostNetwork::OnWirePacket(const Path& path,

@@ -136,6 +136,7 @@ class HostNetwork final : public Network {
   Instant now_{};              // of the last Receive
   uint32_t quiet_rounds_ = 0;  // since sockets were looked at
   uint32_t vain_looks_ = 0;    // at sockets, since they brought something
+  uint32_t polls_ = 0;         // since sockets were looked at
 };
 
 }  // namespace nd::soft

@@ -40,28 +40,33 @@ size_t InboundLinks::Receive(size_t budget, PeerFrameSink sink) {
   }
   size_t received = 0;
   const size_t count = links_.size();
-  for (size_t i = 0; i < count && received < budget; ++i) {
+  bool enough = false;
+  for (size_t i = 0; i < count && received < budget && !enough; ++i) {
     turn_ = turn_ + 1 < count ? turn_ + 1 : 0;
-    received += ReceiveFrom(*links_[turn_],
-                            std::min(kFramesATurn, budget - received), sink);
+    received +=
+        ReceiveFrom(*links_[turn_], std::min(kFramesATurn, budget - received),
+                    sink, enough);
   }
   std::erase_if(links_, [](const auto& sender) { return sender->finished; });
   return received;
 }
 
 size_t InboundLinks::ReceiveFrom(Sender& sender, size_t budget,
-                                 PeerFrameSink sink) {
+                                 PeerFrameSink sink, bool& enough) {
   RingConsumer& ring = sender.link.ring();
   RingState state = RingState::kRecord;
   size_t received = 0;
-  for (; received < budget; ++received) {
-    PeerFrame frame{.trusted = sender.trusted};
+  for (; received < budget && !enough; ++received) {
+    PeerFrame frame{.trusted = sender.trusted, .ends = &sender.ends};
     state = ring.Peek(frame.bytes);
     if (state != RingState::kRecord) break;
-    sink(frame);
+    enough = !sink(frame);
     ring.Pop();
   }
-  if (ring.Publish()) sender.link.bell().Ring();
+  // While there is more to come, room is given back in large parts.
+  if (received == 0 ? ring.Publish() : ring.PublishMuch()) {
+    sender.link.bell().Ring();
+  }
   if (state == RingState::kBroken) {
     HangUp(sender);
     sender.finished = true;

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "base/fd.h"
 #include "soft/net/event_set.h"
+#include "soft/net/frame.h"
 #include "soft/net/link.h"
 
 namespace nd::soft {
@@ -21,8 +22,10 @@ namespace nd::soft {
 struct PeerFrame {
   bool trusted = false;
   std::span<const std::byte> bytes{};
+  LinkEnds* ends = nullptr;  // of the link that it came on, if it did
 };
-using PeerFrameSink = absl::FunctionRef<void(const PeerFrame&)>;
+// False: it has enough.
+using PeerFrameSink = absl::FunctionRef<bool(const PeerFrame&)>;
 
 // A link stays until its sender hung up and all that it sent was taken, or
 // until it is found to hold nonsense. One thread at a time. `events` outlives
@@ -51,9 +54,11 @@ class InboundLinks {
     InboundLink link;
     bool hung_up = false;
     bool finished = false;  // nothing more comes out of the ring
+    LinkEnds ends{};
   };
 
-  size_t ReceiveFrom(Sender& sender, size_t budget, PeerFrameSink sink);
+  size_t ReceiveFrom(Sender& sender, size_t budget, PeerFrameSink sink,
+                     bool& enough);
   void HangUp(Sender& sender);
 
   const size_t max_links_;

@@ -21,9 +21,10 @@ bool LoopbackQueue::Send(const FrameHeader& header,
 size_t LoopbackQueue::Receive(size_t budget, PeerFrameSink sink) {
   size_t received = 0;
   PeerFrame frame{.trusted = true};
-  while (received < budget &&
+  bool enough = false;
+  while (received < budget && !enough &&
          consumer_.Peek(frame.bytes) == RingState::kRecord) {
-    sink(frame);
+    enough = !sink(frame);
     consumer_.Pop();
     --count_;
     ++received;

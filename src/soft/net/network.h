@@ -51,6 +51,8 @@ class ArrivalSink {
   // A process of this host has ended; what it sent has arrived. It may be told
   // more than once, or, where no link to it was made, not at all.
   virtual void OnPeerGone(uint32_t /*slot*/) {}
+  // It would rather do something else now than take more of what has come.
+  virtual bool has_enough() const { return false; }
 };
 
 // One thread at a time.
@@ -82,7 +84,8 @@ class Network {
   // without a system call, and as a rule only. For those that look all the
   // time.
   virtual bool MayHaveArrivals() { return true; }
-  // Hands out what has come, a bounded number of packets; returns how many.
+  // Hands out what has come, a bounded number of packets, or until the sink has
+  // enough; returns how many.
   // Does what else is due by `now`.
   virtual size_t Receive(Instant now, ArrivalSink& sink) = 0;
   virtual std::optional<Instant> NextDeadline() const = 0;

@@ -60,6 +60,7 @@ Peers::Way Peers::Connect(uint32_t slot, Peer& peer, Instant now) {
   }
   link->CloseOffer();
   peer.link.emplace(*std::move(link));
+  peer.ends = {};
   ++links_;
   return Way::kRing;
 }
@@ -130,11 +131,17 @@ bool Peers::Send(uint32_t slot, Instant now, const FrameHeader& header,
   Peer& peer = PeerAt(slot);
   switch (WayTo(slot, peer, now)) {
     case Way::kRing: {
+      const bool same = peer.ends.AreOf(header.path);
+      const size_t header_bytes =
+          same ? FrameHeader::kShortSize : FrameHeader::kSize;
       const auto record =
-          peer.link->ring().Reserve(FrameHeader::kSize + packet.size());
+          peer.link->ring().Reserve(header_bytes + packet.size());
       if (record.empty()) return false;
       WriteFrame(header, packet, record);
       peer.link->ring().Commit();
+      if (!same) {
+        peer.ends = {header.path.source, header.path.destination, true};
+      }
       if (!peer.unpublished) unpublished_.push_back(slot);
       peer.unpublished = true;
       return true;

@@ -25,7 +25,7 @@ namespace nd::soft {
 // come with it. Other messages are frames, which are longer.
 inline constexpr std::array<std::byte, 8> kLinkOffer = {
     std::byte{'n'}, std::byte{'d'}, std::byte{'r'}, std::byte{'i'},
-    std::byte{'n'}, std::byte{'g'}, std::byte{'0'}, std::byte{'1'}};
+    std::byte{'n'}, std::byte{'g'}, std::byte{'0'}, std::byte{'2'}};
 
 // Makes a ring to a process when something is first sent to it. Where none can
 // be made, for want of descriptors or memory, packets go as datagrams. To a
@@ -69,6 +69,7 @@ class Peers {
 
   struct Peer {
     std::optional<OutboundLink> link;
+    LinkEnds ends{};
     bool unpublished = false;
     Instant absent_until{};
     Instant datagrams_until{};

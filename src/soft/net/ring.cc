@@ -7,10 +7,13 @@
 namespace nd::soft {
 namespace {
 
-// In front of each record stands its length, in eight bytes; each record begins
-// at a multiple of eight. A record is never split: where the end of the memory
-// is too near, kSkip stands there, and it begins at the start.
+// In front of each record stands a word, in eight bytes: its length and one.
+// Each record begins at a multiple of eight. A record is never split: where the
+// end of the memory is too near, kSkip stands there, and it begins at the
+// start. Behind the last one stands kNothing. Of several records that are
+// published together, the first one's word is written last.
 constexpr size_t kAlign = 8;
+constexpr uint32_t kNothing = 0;
 constexpr uint32_t kSkip = 0xffffffff;
 
 constexpr size_t SpaceFor(size_t record_bytes) {
@@ -18,7 +21,7 @@ constexpr size_t SpaceFor(size_t record_bytes) {
 }
 
 // Read or written once, whatever the other side does meanwhile.
-std::atomic_ref<uint32_t> LengthAt(std::span<std::byte> data, size_t position) {
+std::atomic_ref<uint32_t> WordAt(std::span<std::byte> data, size_t position) {
   return std::atomic_ref(*reinterpret_cast<uint32_t*>(&data[position]));
 }
 
@@ -47,9 +50,9 @@ size_t RingProducer::Used(uint64_t head) const {
 }
 
 bool RingProducer::FitsAt(uint64_t head, size_t need) const {
-  const size_t free = data_.size() - Used(head);
-  const size_t to_end = std::min(free, data_.size() - Position(data_, tail_));
-  return to_end >= need || free - to_end >= need;
+  const size_t to_end = data_.size() - Position(data_, tail_);
+  const size_t skipped = to_end < need ? to_end : 0;
+  return data_.size() - Used(head) >= skipped + need + kAlign;
 }
 
 bool RingProducer::HasRoom(size_t record_bytes) {
@@ -71,24 +74,36 @@ std::span<std::byte> RingProducer::Reserve(size_t record_bytes) {
   }
   if (const size_t to_end = data_.size() - Position(data_, tail_);
       to_end < need) {
-    LengthAt(data_, Position(data_, tail_))
-        .store(kSkip, std::memory_order_relaxed);
+    Say(kSkip);
     tail_ += to_end;
   }
-  const size_t position = Position(data_, tail_);
-  LengthAt(data_, position)
-      .store(static_cast<uint32_t>(record_bytes), std::memory_order_relaxed);
+  Say(static_cast<uint32_t>(record_bytes) + 1);
   reserved_ = need;
-  return data_.subspan(position + kAlign, record_bytes);
+  return data_.subspan(Position(data_, tail_) + kAlign, record_bytes);
 }
 
-void RingProducer::Commit() { tail_ += reserved_; }
+void RingProducer::Say(uint32_t word) {
+  if (tail_ == published_) {
+    first_word_ = word;
+  } else {
+    WordAt(data_, Position(data_, tail_))
+        .store(word, std::memory_order_relaxed);
+  }
+}
+
+void RingProducer::Commit() {
+  tail_ += reserved_;
+  WordAt(data_, Position(data_, tail_))
+      .store(kNothing, std::memory_order_relaxed);
+}
 
 bool RingProducer::Publish() {
   if (published_ == tail_) return false;
-  published_ = tail_;
+  control_.tail.store(tail_, std::memory_order_relaxed);
   // Either the consumer sees this, or we see that it rests.
-  control_.tail.store(tail_, std::memory_order_seq_cst);
+  WordAt(data_, Position(data_, published_))
+      .store(first_word_, std::memory_order_seq_cst);
+  published_ = tail_;
   return control_.resting.load(std::memory_order_seq_cst) != 0 &&
          control_.resting.exchange(0, std::memory_order_seq_cst) != 0;
 }
@@ -96,25 +111,26 @@ bool RingProducer::Publish() {
 RingConsumer::RingConsumer(std::span<std::byte> memory)
     : control_(ControlOf(memory)), data_(memory.subspan(kRingControlBytes)) {}
 
+bool RingConsumer::empty() const {
+  return WordAt(data_, Position(data_, head_))
+             .load(std::memory_order_relaxed) == kNothing;
+}
+
 RingState RingConsumer::Peek(std::span<const std::byte>& record) {
-  if (head_ == tail_) tail_ = control_.tail.load(std::memory_order_acquire);
-  if (head_ == tail_) return RingState::kEmpty;
-  const uint64_t there = tail_ - head_;
-  if (there > data_.size() || there % kAlign != 0) return RingState::kBroken;
   size_t skipped = 0;
   size_t position = Position(data_, head_);
-  uint32_t length = LengthAt(data_, position).load(std::memory_order_relaxed);
-  if (length == kSkip) {
+  uint32_t word = WordAt(data_, position).load(std::memory_order_acquire);
+  if (word == kNothing) return RingState::kEmpty;
+  if (word == kSkip) {
     skipped = data_.size() - position;
-    if (position == 0 || skipped >= there) return RingState::kBroken;
     position = 0;
-    length = LengthAt(data_, 0).load(std::memory_order_relaxed);
+    word = WordAt(data_, 0).load(std::memory_order_relaxed);
+    if (word == kNothing) return RingState::kBroken;
   }
+  const uint32_t length = word - 1;
   if (length > data_.size()) return RingState::kBroken;
   const size_t need = SpaceFor(length);
-  if (need > there - skipped || need > data_.size() - position) {
-    return RingState::kBroken;
-  }
+  if (need > data_.size() - position) return RingState::kBroken;
   record = data_.subspan(position + kAlign, length);
   peeked_ = skipped + need;
   return RingState::kRecord;
@@ -123,6 +139,11 @@ RingState RingConsumer::Peek(std::span<const std::byte>& record) {
 void RingConsumer::Pop() {
   head_ += peeked_;
   peeked_ = 0;
+}
+
+bool RingConsumer::PublishMuch() {
+  const bool first = published_ == 0;
+  return (first || head_ - published_ >= data_.size() / 8) && Publish();
 }
 
 bool RingConsumer::Publish() {
@@ -138,7 +159,8 @@ bool RingConsumer::Publish() {
 
 bool RingConsumer::Rest() {
   control_.resting.store(1, std::memory_order_seq_cst);
-  return control_.tail.load(std::memory_order_seq_cst) == head_;
+  return WordAt(data_, Position(data_, head_))
+             .load(std::memory_order_seq_cst) == kNothing;
 }
 
 void RingConsumer::StopResting() {

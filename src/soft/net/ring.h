@@ -13,7 +13,9 @@
 
 namespace nd::soft {
 
-// What stands in front of the records. Indices count bytes for ever.
+// What stands in front of the records. Indices count bytes for ever. Where a
+// record is to be found says the word in front of it, so that one who waits for
+// it looks at the cache line in which it comes; the tail is for the record.
 struct RingControl {
   alignas(kCacheLineBytes) std::atomic<uint64_t> tail{0};  // producer writes
   alignas(kCacheLineBytes) std::atomic<uint64_t> head{0};  // consumer writes
@@ -40,8 +42,8 @@ class RingProducer {
   // Whether a record of up to that many bytes surely fits. False: the consumer
   // has been asked to say when there is room again.
   [[nodiscard]] bool HasRoom(size_t record_bytes);
-  // Where to write a record, which is at most half as large as the ring; empty:
-  // no room.
+  // Where to write a record, which is at most half as large as the ring; Commit
+  // is next. Empty: no room.
   std::span<std::byte> Reserve(size_t record_bytes);
   // The record that was reserved is complete.
   void Commit();
@@ -55,12 +57,14 @@ class RingProducer {
  private:
   size_t Used(uint64_t head) const;
   bool FitsAt(uint64_t head, size_t need) const;
+  void Say(uint32_t word);
 
   RingControl& control_;
   const std::span<std::byte> data_;
-  uint64_t tail_ = 0;       // committed
-  uint64_t published_ = 0;  // of it
-  uint64_t head_ = 0;       // as last read
+  uint64_t tail_ = 0;        // committed
+  uint64_t published_ = 0;   // of it
+  uint32_t first_word_ = 0;  // of what was not published
+  uint64_t head_ = 0;        // as last read
   size_t reserved_ = 0;
 };
 
@@ -72,14 +76,14 @@ class RingConsumer {
   explicit RingConsumer(std::span<std::byte> memory);
 
   // Whether the producer has published more than was popped.
-  bool empty() const {
-    return control_.tail.load(std::memory_order_relaxed) == head_;
-  }
+  bool empty() const;
   // The oldest record, which stays until it is popped and the pop published.
   RingState Peek(std::span<const std::byte>& record);
   void Pop();
   // Gives back the room of what was popped. True: wake the producer.
   [[nodiscard]] bool Publish();
+  // The same, once it is worth it.
+  [[nodiscard]] bool PublishMuch();
 
   // From now on the producer wakes the consumer. False: a record is there.
   [[nodiscard]] bool Rest();
@@ -90,7 +94,6 @@ class RingConsumer {
   const std::span<std::byte> data_;
   uint64_t head_ = 0;  // of what was not popped
   uint64_t published_ = 0;
-  uint64_t tail_ = 0;  // as last read
   size_t peeked_ = 0;  // bytes that Pop frees
 };
 

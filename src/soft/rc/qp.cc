@@ -133,12 +133,14 @@ std::optional<Instant> Qp::NextDeadline() const {
   return requester_.NextDeadline();
 }
 
-// By turns, so that neither a long READ nor a long WRITE starves the other way.
+// Requests first: an application's answer is waited for, an acknowledgement
+// rarely. Where there is not room for all, by turns, so that neither a long
+// READ nor a long WRITE starves the other way.
 void Qp::Transmit(Instant now, Outbox& outbox) {
-  requests_first_ = !requests_first_;
-  if (requests_first_) TransmitRequests(now, outbox);
-  TransmitAnswers(outbox);
-  if (!requests_first_) TransmitRequests(now, outbox);
+  if (answers_first_) TransmitAnswers(outbox);
+  TransmitRequests(now, outbox);
+  if (!answers_first_) TransmitAnswers(outbox);
+  answers_first_ = !answers_first_ && responder_.has_answers();
 }
 
 void Qp::TransmitRequests(Instant now, Outbox& outbox) {

@@ -54,7 +54,10 @@ class Qp {
   bool BeginsWrite(const Packet& packet) const;
   void OnTimer(Instant now);
   std::optional<Instant> NextDeadline() const;
+  // Sends what it has, up to the outbox's room.
   void Transmit(Instant now, Outbox& outbox);
+  // Of that, what its works ask for.
+  void TransmitRequests(Instant now, Outbox& outbox);
 
  private:
   bool Accepts(const Packet& packet) const;
@@ -64,7 +67,6 @@ class Qp {
   void EnterError();
   void FlushReceives();
   void OnPacketOfPeer(const Packet& packet, Instant now);
-  void TransmitRequests(Instant now, Outbox& outbox);
   void TransmitAnswers(Outbox& outbox);
   void Settle() {
     if (requester_.failed() || responder_.failed() || unreliable_.failed() ||
@@ -78,9 +80,9 @@ class Qp {
   QpAttributes attributes_;
   QpPorts ports_;
   QpState state_ = QpState::kReset;
-  bool heard_ = false;           // a packet has come since RTR
-  bool drained_ = false;         // SQD has been told so
-  bool requests_first_ = false;  // in the next Transmit
+  bool heard_ = false;          // a packet has come since RTR
+  bool drained_ = false;        // SQD has been told so
+  bool answers_first_ = false;  // in the next Transmit
 
   Requester requester_;
   Responder responder_;

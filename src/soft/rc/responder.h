@@ -43,6 +43,7 @@ class Responder {
 
   // Sends the answers that wait, up to the outbox's room.
   void Transmit(Outbox& outbox);
+  bool has_answers() const { return !replies_.empty(); }
 
   // The peer broke a rule, or its receive did: it has been told, and the queue
   // pair must go to ERR. What waits may still be sent.

@@ -18,9 +18,58 @@ TEST(FrameHeader, IsReadAsItWasWritten) {
                                     .hop_limit = 3},
                            .from_wire = true,
                            .packets = 9};
+  std::array<std::byte, FrameHeader::kSize + 3> bytes;
+  header.Write(std::span(bytes).first(FrameHeader::kSize));
+  std::span<const std::byte> frame = bytes;
+  EXPECT_EQ(FrameHeader::Read(frame, nullptr), header);
+  EXPECT_EQ(frame.size(), 3u);
+}
+
+TEST(FrameHeader, EndsThatWereSaidOnALinkAreLeftOut) {
+  FrameHeader header{
+      .path = {.source = Localhost(1), .destination = Localhost(2)}};
   std::array<std::byte, FrameHeader::kSize> bytes;
   header.Write(bytes);
-  EXPECT_EQ(FrameHeader::Read(bytes), header);
+  LinkEnds ends;
+  EXPECT_FALSE(ends.AreOf(header.path));
+  std::span<const std::byte> frame = bytes;
+  ASSERT_TRUE(FrameHeader::Read(frame, &ends).has_value());
+  EXPECT_TRUE(ends.AreOf(header.path));
+
+  header.path.flow_label = 7;
+  header.packets = 2;
+  std::array<std::byte, FrameHeader::kShortSize + 1> short_frame;
+  header.Write(std::span(short_frame).first(FrameHeader::kShortSize));
+  frame = short_frame;
+  EXPECT_EQ(FrameHeader::Read(frame, &ends), header);
+  EXPECT_EQ(frame.size(), 1u);
+}
+
+TEST(FrameHeader, EndsThatWereNeverSaidCannotBeLeftOut) {
+  std::array<std::byte, FrameHeader::kShortSize> bytes;
+  FrameHeader().Write(bytes);
+  std::span<const std::byte> frame = bytes;
+  EXPECT_EQ(FrameHeader::Read(frame, nullptr), std::nullopt);
+  LinkEnds ends;
+  frame = bytes;
+  EXPECT_EQ(FrameHeader::Read(frame, &ends), std::nullopt);
+}
+
+TEST(FrameHeader, IsNotReadWhereItIsCutShort) {
+  std::array<std::byte, FrameHeader::kSize> whole;
+  FrameHeader().Write(whole);
+  std::array<std::byte, FrameHeader::kShortSize> left_out;
+  FrameHeader().Write(left_out);
+  LinkEnds ends{.known = true};
+  const auto read = [&ends](std::span<const std::byte> bytes) {
+    return FrameHeader::Read(bytes, &ends).has_value();
+  };
+  for (size_t size = 0; size < whole.size(); ++size) {
+    EXPECT_FALSE(read(std::span(whole).first(size))) << size;
+  }
+  for (size_t size = 0; size < left_out.size(); ++size) {
+    EXPECT_FALSE(read(std::span(left_out).first(size))) << size;
+  }
 }
 
 TEST(PacketSource, PutsTogetherHeadersPayloadAndPad) {
