@@ -137,6 +137,17 @@ class ByteWriter {
     std::ranges::fill(Reserve(size), std::byte{0});
   }
 
+  // The next `size` bytes, to be filled in; an empty span if they do not fit.
+  constexpr std::span<std::byte> Reserve(size_t size) {
+    if (size > remaining()) {
+      ok_ = false;
+      return {};
+    }
+    const auto field = bytes_.subspan(position_, size);
+    position_ += size;
+    return field;
+  }
+
   // What has been written so far.
   constexpr std::span<std::byte> written() const {
     return bytes_.first(position_);
@@ -151,17 +162,6 @@ class ByteWriter {
   [[nodiscard]] constexpr bool ok() const { return ok_; }
 
  private:
-  // The next `size` bytes, to be filled in; an empty span if they do not fit.
-  constexpr std::span<std::byte> Reserve(size_t size) {
-    if (size > remaining()) {
-      ok_ = false;
-      return {};
-    }
-    const auto field = bytes_.subspan(position_, size);
-    position_ += size;
-    return field;
-  }
-
   std::span<std::byte> bytes_;
   size_t position_ = 0;
   bool ok_ = true;

@@ -257,7 +257,10 @@ int ibv_resize_cq(ibv_cq* cq, int cqe) {
       static_cast<uint32_t>(cqe) > DeviceOf(cq->context).limits().max_cqes) {
     return EINVAL;
   }
-  if (!SoftOf(cq)->queue->Resize(static_cast<uint32_t>(cqe))) return EINVAL;
+  if (!DeviceOf(cq->context)
+           .ResizeCq(*SoftOf(cq)->queue, static_cast<uint32_t>(cqe))) {
+    return EINVAL;
+  }
   cq->cqe = cqe;
   return 0;
 }

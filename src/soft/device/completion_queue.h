@@ -25,7 +25,8 @@ struct CqEntry {
   bool solicited = false;
 };
 
-// Any thread.
+// What comes in comes under the device's lock, and so does all that Push has to
+// agree with; what goes out is taken by any thread.
 class CompletionQueue {
  public:
   // `channel` may be null, and outlives it; `owner` is whatever its user wants
@@ -34,43 +35,57 @@ class CompletionQueue {
   CompletionQueue(const CompletionQueue&) = delete;
   CompletionQueue& operator=(const CompletionQueue&) = delete;
 
-  // False: there was no room, it is lost, and from now on the queue is in error
-  // (IBA ch. 11, CQ error).
-  [[nodiscard]] bool Push(const CqEntry& entry);
-  // Returns how many it took; -1: the queue has overrun.
+  // Any thread. Returns how many it took; -1: the queue has overrun.
   int Poll(std::span<ibv_wc> out);
-  uint32_t size() const { return size_.load(std::memory_order_acquire); }
+  uint32_t size() const {
+    return pushed_.load(std::memory_order_acquire) -
+           taken_.load(std::memory_order_relaxed);
+  }
   bool empty() const { return size() == 0; }
-
-  // The next completion, or only the next solicited one, makes an event.
-  void Arm(bool solicited_only);
   bool armed() const {
     return armed_.load(std::memory_order_relaxed) != Armed::kNo;
   }
+  CompletionChannel* channel() const { return channel_; }
+  void* owner() const { return owner_; }
+
+  // Under the device's lock.
+  // False: there was no room, it is lost, and from now on the queue is in error
+  // (IBA ch. 11, CQ error).
+  [[nodiscard]] bool Push(const CqEntry& entry);
+  // The next completion, or only the next solicited one, makes an event.
+  void Arm(bool solicited_only);
   // Takes out the completions of a queue pair that is destroyed or reset.
   void Forget(uint32_t qpn);
   // False: more are queued than would fit.
   [[nodiscard]] bool Resize(uint32_t capacity);
-
-  CompletionChannel* channel() const { return channel_; }
-  void* owner() const { return owner_; }
-  uint32_t capacity() const;
+  uint32_t capacity() const { return capacity_; }
 
  private:
   enum class Armed : uint8_t { kNo, kSolicited, kAny };
 
+  uint32_t After(uint32_t place) const {
+    return place + 1 == capacity_ ? 0 : place + 1;
+  }
+  uint32_t Behind(uint32_t entries) const {  // those that are taken next
+    return static_cast<uint32_t>((uint64_t{out_} + entries) % capacity_);
+  }
+
   CompletionChannel* const channel_;
   void* const owner_;
-  // Both change under the lock only.
-  std::atomic<uint32_t> size_{0};
-  std::atomic<Armed> armed_{Armed::kNo};
+  // Not touched before it is used: a large queue costs what it holds. Room and
+  // entries change with both locks.
+  std::unique_ptr<ibv_wc[]> entries_;
+  uint32_t capacity_;
 
-  mutable Lock mutex_;
-  uint32_t capacity_ ABSL_GUARDED_BY(mutex_);
-  // Not touched before it is used: a large queue costs what it holds.
-  std::unique_ptr<ibv_wc[]> entries_ ABSL_GUARDED_BY(mutex_);
-  uint32_t begin_ ABSL_GUARDED_BY(mutex_) = 0;
-  bool overrun_ ABSL_GUARDED_BY(mutex_) = false;
+  // The device's lock. Both numbers count for ever.
+  std::atomic<uint32_t> pushed_{0};
+  std::atomic<Armed> armed_{Armed::kNo};
+  std::atomic<bool> overrun_{false};
+  uint32_t in_ = 0;  // where the next goes
+
+  Lock mutex_;  // of those that take
+  std::atomic<uint32_t> taken_{0};
+  uint32_t out_ = 0;  // where the oldest is
 };
 
 }  // namespace nd::soft

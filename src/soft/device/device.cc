@@ -193,6 +193,11 @@ void Device::DestroyCq(std::unique_ptr<CompletionQueue>) {
   --cqs_;
 }
 
+bool Device::ResizeCq(CompletionQueue& cq, uint32_t capacity) {
+  Holding lock(mutex_);
+  return cq.Resize(capacity);
+}
+
 absl::StatusOr<std::unique_ptr<SharedReceiveQueue>> Device::CreateSrq(
     const SharedReceiveQueue::Options& options) {
   if (removed()) return Gone();
@@ -470,10 +475,9 @@ void Device::ReceiveInline(const CompletionQueue& cq) {
 }
 
 void Device::Arm(CompletionQueue& cq, bool solicited_only) {
-  cq.Arm(solicited_only);
-  if (!polled_.exchange(false) && !napping_.load()) return;
   Holding lock(mutex_);
-  WakeEngine();
+  cq.Arm(solicited_only);
+  if (polled_.exchange(false) || napping_.load()) WakeEngine();
 }
 
 void Device::WakeEngine() {

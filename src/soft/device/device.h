@@ -78,6 +78,8 @@ class Device final : private ArrivalSink {
   absl::StatusOr<std::unique_ptr<CompletionQueue>> CreateCq(
       uint32_t capacity, CompletionChannel* channel, void* owner);
   void DestroyCq(std::unique_ptr<CompletionQueue> cq);
+  // False: more completions are queued than would fit.
+  [[nodiscard]] bool ResizeCq(CompletionQueue& cq, uint32_t capacity);
   // Makes progress when there is nothing.
   int Poll(CompletionQueue& cq, std::span<ibv_wc> out);
 

@@ -111,10 +111,16 @@ HostNetwork::HostNetwork(const HostNetworkOptions& options, ClaimedSlot claimed,
       wire_(options.udp_port, options.wire_addresses, events_, counters_) {}
 
 bool HostNetwork::IsLocal(const Gid& gid) const {
-  for (const Gid& local : local_gids_) {
-    if (SameGid(local, gid)) return true;
+  // As a rule the same as before.
+  if (last_local_ < local_gids_.size() &&
+      SameGid(local_gids_[last_local_], gid)) {
+    return true;
   }
-  return false;
+  const auto found = std::ranges::find_if(
+      local_gids_, [&gid](const Gid& local) { return SameGid(local, gid); });
+  if (found == local_gids_.end()) return false;
+  last_local_ = static_cast<size_t>(found - local_gids_.begin());
+  return true;
 }
 
 size_t HostNetwork::Room(const Path& path, Qpn destination) {

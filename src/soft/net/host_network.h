@@ -126,6 +126,7 @@ class HostNetwork final : public Network {
   EventSet events_;
   UnixSocket slot_socket_;
   std::vector<Gid> local_gids_;
+  mutable size_t last_local_ = 0;  // of them
   LoopbackQueue loopback_;
   Peers peers_;
   InboundLinks inbound_;

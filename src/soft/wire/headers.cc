@@ -14,9 +14,13 @@ constexpr uint8_t kReservedMask = 0x7f;
 
 }  // namespace
 
+// Each packet has one: its bounds are checked once.
 Bth Bth::Read(ByteReader& reader) {
   Bth bth;
-  const uint32_t first = reader.ReadBe32();
+  const auto bytes = reader.ReadView(kSize);
+  if (bytes.empty()) return bth;
+  ByteReader words(bytes);
+  const uint32_t first = words.ReadBe32();
   bth.opcode = static_cast<Opcode>(first >> 24);
   const auto flags = static_cast<uint8_t>(first >> 16);
   bth.solicited = (flags & kSolicitedBit) != 0;
@@ -24,10 +28,10 @@ Bth Bth::Read(ByteReader& reader) {
   bth.pad = (flags >> kPadShift) & kPadMask;
   bth.version = flags & kVersionMask;
   bth.pkey = static_cast<uint16_t>(first);
-  const uint32_t second = reader.ReadBe32();
+  const uint32_t second = words.ReadBe32();
   bth.congestion = static_cast<uint8_t>(second >> 24);
   bth.destination = Qpn(second & k24Bits);
-  const uint32_t third = reader.ReadBe32();
+  const uint32_t third = words.ReadBe32();
   const auto ack = static_cast<uint8_t>(third >> 24);
   bth.ack_req = (ack & kAckReqBit) != 0;
   bth.reserved = ack & kReservedMask;
@@ -36,15 +40,17 @@ Bth Bth::Read(ByteReader& reader) {
 }
 
 void Bth::Write(ByteWriter& writer) const {
+  const auto bytes = writer.Reserve(kSize);
+  if (bytes.empty()) return;
+  ByteWriter words(bytes);
   const uint32_t flags =
       (solicited ? kSolicitedBit : 0) | (mig_req ? kMigReqBit : 0) |
       (pad & kPadMask) << kPadShift | (version & kVersionMask);
   const uint32_t ack = (ack_req ? kAckReqBit : 0) | (reserved & kReservedMask);
-  writer.WriteBe32(uint32_t{static_cast<uint8_t>(opcode)} << 24 | flags << 16 |
-                   pkey);
-  writer.WriteBe32(uint32_t{congestion} << 24 |
-                   (ToUint(destination) & k24Bits));
-  writer.WriteBe32(ack << 24 | psn.value());
+  words.WriteBe32(uint32_t{static_cast<uint8_t>(opcode)} << 24 | flags << 16 |
+                  pkey);
+  words.WriteBe32(uint32_t{congestion} << 24 | (ToUint(destination) & k24Bits));
+  words.WriteBe32(ack << 24 | psn.value());
 }
 
 Deth Deth::Read(ByteReader& reader) {

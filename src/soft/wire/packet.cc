@@ -39,7 +39,7 @@ PacketFault Parse(std::span<const std::byte> bytes, Packet& packet) {
   if (packet.bth.version != 0) return PacketFault::kBadVersion;
   const OpcodeFacts& facts = packet.facts();
   if (!facts.known()) return PacketFault::kUnknownOpcode;
-  ReadHeaders(facts.headers, reader, packet);
+  if (facts.headers != HeaderSet()) ReadHeaders(facts.headers, reader, packet);
   if (!reader.ok() || reader.remaining() < packet.bth.pad) {
     return PacketFault::kTooShort;
   }
@@ -57,6 +57,7 @@ size_t WireBytes(const Packet& packet) {
 void WriteHeaders(const Packet& packet, ByteWriter& writer) {
   const HeaderSet& has = packet.facts().headers;
   packet.bth.Write(writer);
+  if (has == HeaderSet()) return;
   if (has.deth) packet.deth.Write(writer);
   if (has.reth) packet.reth.Write(writer);
   if (has.atomic_eth) packet.atomic_eth.Write(writer);
