@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <tuple>
 
 #include "soft/device/device_world.h"
 
@@ -69,22 +70,62 @@ void ExpectAllIsDone(DeviceWorld& world) {
   EXPECT_EQ(counter, 42u);
 }
 
-class Survives : public testing::TestWithParam<const char*> {};
+constexpr size_t kBurst = 16384;
+
+// Faults, and bytes that go as one.
+class Survives
+    : public testing::TestWithParam<std::tuple<const char*, size_t>> {};
 
 TEST_P(Survives, EverythingIsDoneOnce) {
-  DeviceWorld world(GetParam(), GetParam());
+  const auto& [faults, burst_bytes] = GetParam();
+  DeviceWorld world(faults, faults);
+  world.set_burst_bytes(burst_bytes);
   ExpectAllIsDone(world);
 }
 
-INSTANTIATE_TEST_SUITE_P(Faults, Survives,
-                         testing::Values("", "drop=0.1", "corrupt=0.1",
-                                         "duplicate=0.5", "reorder=0.3",
-                                         "delay=300us@0.2", "rnr=0.5",
-                                         "shuffle=1",
-                                         "shuffle=0.5;drop=0.1;duplicate=0.3",
-                                         "port-down=after:0s,for:3ms",
-                                         "drop=0.05;reorder=0.1;duplicate=0.1;"
-                                         "delay=1ms@0.05;rnr=0.2"));
+INSTANTIATE_TEST_SUITE_P(
+    Faults, Survives,
+    testing::Combine(testing::Values("", "drop=0.1", "corrupt=0.1",
+                                     "duplicate=0.5", "reorder=0.3",
+                                     "delay=300us@0.2", "rnr=0.5", "shuffle=1",
+                                     "shuffle=0.5;drop=0.1;duplicate=0.3",
+                                     "port-down=after:0s,for:3ms",
+                                     "drop=0.05;reorder=0.1;duplicate=0.1;"
+                                     "delay=1ms@0.05;rnr=0.2"),
+                     testing::Values(0, kBurst)));
+
+// Packets that came together: those before the lost one are executed, what
+// follows it is asked for again.
+TEST(FaultyDevice, OneOfABurstIsLostAndTheOthersArrive) {
+  constexpr uint32_t kMtu = 1024;
+  constexpr uint8_t kPackets = 16;
+  constexpr uint32_t kLength = kPackets * kMtu;
+  DeviceWorld world("", "drop=0.1");
+  world.set_burst_bytes(kBurst);
+  world.Connect();
+  Fill(world.client);
+  ASSERT_EQ(world.client.Post(1, {.opcode = IBV_WR_RDMA_WRITE,
+                                  .length = kLength,
+                                  .remote = world.server.address(0),
+                                  .rkey = world.server.key}),
+            0);
+  world.Run({});
+  ASSERT_THAT(world.client.wire->sent(), testing::Not(IsEmpty()));
+  const Packet& burst = world.client.wire->sent().front();
+  EXPECT_EQ(burst.packets, kPackets);
+  ASSERT_THAT(world.server.wire->sent(), testing::Not(IsEmpty()));
+  const Packet& nak = world.server.wire->sent().front();
+  EXPECT_EQ(nak.aeth.syndrome, Syndrome::Nak(NakCode::kPsnSequenceError));
+  const int32_t lost = nak.bth.psn - burst.bth.psn;
+  ASSERT_GT(lost, 0);
+  ASSERT_LT(lost, kPackets - 1);
+  world.Run(milliseconds(50));
+  EXPECT_THAT(world.client.Statuses(), ElementsAre(IBV_WC_SUCCESS));
+  const auto first = world.client.memory.begin();
+  EXPECT_TRUE(std::equal(first, first + kLength, world.server.memory.begin()));
+  // Only what follows the lost packet was sent again.
+  EXPECT_EQ(world.client.wire->sent()[1].bth.psn, nak.bth.psn);
+}
 
 // What a program that polls the last byte takes for the end of a WRITE.
 TEST(FaultyDevice, LastByteOfAShuffledWriteComesBeforeOthers) {
