@@ -65,11 +65,11 @@ class FaultyNetwork final : public Network {
   std::optional<Instant> NextDeadline() const override;
   [[nodiscard]] bool Rest() override { return network_->Rest(); }
   int fd() const override { return network_->fd(); }
-  absl::Status ClaimService(uint64_t service_id) override {
-    return network_->ClaimService(service_id);
+  absl::Status ClaimService(const HostService& service) override {
+    return network_->ClaimService(service);
   }
-  void ReleaseService(uint64_t service_id) override {
-    network_->ReleaseService(service_id);
+  void ReleaseService(const HostService& service) override {
+    network_->ReleaseService(service);
   }
 
  private:

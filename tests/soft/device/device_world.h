@@ -61,8 +61,8 @@ class WireEnd final : public Network {
   std::optional<Instant> NextDeadline() const override { return {}; }
   bool Rest() override { return packets_.empty(); }
   int fd() const override { return -1; }
-  absl::Status ClaimService(uint64_t) override { return absl::OkStatus(); }
-  void ReleaseService(uint64_t) override {}
+  absl::Status ClaimService(const HostService&) override { return absl::OkStatus(); }
+  void ReleaseService(const HostService&) override {}
 
  private:
   struct Carried {

@@ -119,8 +119,10 @@ class Echo final : public Network {
   std::optional<Instant> NextDeadline() const override { return {}; }
   bool Rest() override { return true; }
   int fd() const override { return -1; }
-  absl::Status ClaimService(uint64_t) override { return absl::OkStatus(); }
-  void ReleaseService(uint64_t) override {}
+  absl::Status ClaimService(const HostService&) override {
+    return absl::OkStatus();
+  }
+  void ReleaseService(const HostService&) override {}
 
   static constexpr size_t kBytes = 64;
   static constexpr size_t kMtu = 256;  // of packets that go as one

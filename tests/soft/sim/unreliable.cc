@@ -243,8 +243,8 @@ class UnreliableSimulation::Wire final : public Network {
   std::optional<Instant> NextDeadline() const override { return {}; }
   bool Rest() override { return true; }
   int fd() const override { return -1; }
-  absl::Status ClaimService(uint64_t) override { return absl::OkStatus(); }
-  void ReleaseService(uint64_t) override {}
+  absl::Status ClaimService(const HostService&) override { return absl::OkStatus(); }
+  void ReleaseService(const HostService&) override {}
 
  private:
   void Check(const Message& message, const Packet& packet, uint32_t index,
