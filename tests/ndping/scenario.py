@@ -52,8 +52,8 @@ def listens(port: int) -> bool:
 def cm_listens(port: int) -> bool:
     if SOFT:
         with open("/proc/net/unix", encoding="ascii", errors="replace") as lines:
-            return any("@nd-soft/service/" in line
-                       and line.strip().endswith(f"{port:04x}") for line in lines)
+            return any("@nd-soft/service/" in line and f"{port:04x}/" in line
+                       for line in lines)
     found = subprocess.run(["rdma", "resource", "show", "cm_id"],
                            capture_output=True, text=True, check=True).stdout
     return any("LISTEN" in line and f":{port}" in line

@@ -91,15 +91,25 @@ class CmFiles final : private UcmaHost {
     return ucma_.Command(file->file, bytes);
   }
 
+  void Duplicate(int fd, int made) {
+    const auto file = Find(fd);
+    if (!file) return;
+    Holding lock(files_lock_);
+    files_.insert_or_assign(made, *file);
+  }
+
   // The descriptor itself is closed by whoever asked for that.
   void Close(int fd) {
     const auto file = Find(fd);
     if (!file) return;
-    {
-      Holding lock(files_lock_);
-      files_.erase(fd);
-    }
+    const std::optional<int> other = Remove(fd, *file);
     Holding lock(mutex());
+    if (other) {
+      if (events_.at(file->file).get() == fd) {
+        events_.at(file->file).GoOnAt(*other);
+      }
+      return;
+    }
     ucma_.Close(file->file);
     events_.at(file->file).Abandon();
     events_.erase(file->file);
@@ -130,6 +140,20 @@ class CmFiles final : private UcmaHost {
     const auto found = files_.find(fd);
     if (found == files_.end()) return std::nullopt;
     return found->second;
+  }
+
+  // Another descriptor of the file, if one is open; forgets those that are not.
+  std::optional<int> Remove(int fd, const File& file) {
+    Holding lock(files_lock_);
+    files_.erase(fd);
+    std::optional<int> other;
+    absl::erase_if(files_, [&](const auto& entry) {
+      if (entry.second.file != file.file) return false;
+      const bool gone = EventFdId(entry.first) != file.id;
+      if (!gone) other = entry.first;
+      return gone;
+    });
+    return other;
   }
 
   // Whoever calls this holds the lock, or is alone still.
@@ -253,6 +277,10 @@ ssize_t WriteCmDevice(int fd, const void* command, size_t bytes) {
     pollfd wait{.fd = fd, .events = POLLIN, .revents = 0};
     if (poll(&wait, closed ? 0 : 1, -1) < 0) return -1;
   }
+}
+
+void DuplicateCmDevice(int fd, int made) {
+  if (CmFiles* const files = Files()) files->Duplicate(fd, made);
 }
 
 void CloseCmDevice(int fd) {

@@ -19,6 +19,10 @@ bool IsCmDevice(int fd);
 // write(2) of a command: its bytes, or -1 and errno. Only where IsCmDevice.
 ssize_t WriteCmDevice(int fd, const void* command, size_t bytes);
 
+// `made` is `fd` once more, which IsCmDevice: the file is open until both are
+// closed.
+void DuplicateCmDevice(int fd, int made);
+
 // `fd` is about to be closed by whoever calls this.
 void CloseCmDevice(int fd);
 

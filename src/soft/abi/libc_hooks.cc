@@ -33,6 +33,7 @@ constinit Next<int(int, int, struct stat*)> next_fxstat("__fxstat");
 constinit Next<int(int)> next_dup("dup");
 constinit Next<int(int, int)> next_dup2("dup2");
 constinit Next<int(int, int, int)> next_dup3("dup3");
+constinit Next<int(int, int, ...)> next_fcntl("fcntl");
 constinit Next<void(int)> next_closefrom("closefrom");
 constinit Next<int(unsigned, unsigned, int)> next_close_range("close_range");
 
@@ -60,23 +61,29 @@ void WatchForks() {
   next_dup.get();
   next_dup2.get();
   next_dup3.get();
+  next_fcntl.get();
   next_closefrom.get();
   next_close_range.get();
 }
 
 // The descriptor is about to go.
 void Forget(int fd) {
-  DeviceFds::Forget(fd);
+  // Before it counts as gone: its events may go on at another descriptor.
   if (IsOurFd(fd)) {
     const HooksOff off;
     CloseCmDevice(fd);
   }
+  DeviceFds::Forget(fd);
   if (marks.Test(fd) && getpid() == owner.load()) marks.Clear(fd);
 }
 
 // `made` is `fd` once more.
 int Marked(int fd, int made) {
-  if (made >= 0 && IsOurFd(fd)) marks.Set(made);
+  if (made >= 0 && IsOurFd(fd)) {
+    const HooksOff off;
+    DuplicateCmDevice(fd, made);
+    marks.Set(made);
+  }
   return made;
 }
 
@@ -183,6 +190,16 @@ int HookDup3(int fd, int to, int flags) {
   ForgetTaken(fd, to);
   return Marked(fd, next_dup3(fd, to, flags));
 }
+
+// As open's mode: an argument that is not there is an unused register.
+int HookFcntl(int fd, int command, void* argument) ND_HOOK("fcntl");
+int HookFcntl(int fd, int command, void* argument) {
+  const int result = next_fcntl(fd, command, argument);
+  if (command != F_DUPFD && command != F_DUPFD_CLOEXEC) return result;
+  return Marked(fd, result);
+}
+ND_HOOK_ALIAS("fcntl64", "fcntl");
+ND_HOOK_ALIAS("__fcntl", "fcntl");
 
 void HookClosefrom(int first) ND_HOOK("closefrom");
 void HookClosefrom(int first) {

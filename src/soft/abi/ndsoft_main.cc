@@ -51,8 +51,7 @@ void SetEnvironment(const char* name, const std::string& value) {
 std::string LibraryPath() {
   std::error_code error;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
-  for (const char* directory :
-       {".", "../lib", "../lib/" ND_LIBRARY_ARCHITECTURE, "../lib64"}) {
+  for (const char* directory : {".", ND_LIB_FROM_BIN}) {
     const auto path = std::filesystem::canonical(
         self.parent_path() / directory / "libndsoft.so", error);
     if (!error) return path.string();

@@ -6,14 +6,24 @@ namespace {
 // Ports that chance picks and another process turns out to have.
 constexpr int kTries = 64;
 
+HostService ServiceOf(const PortTable::Binding& binding, uint16_t port) {
+  const Gid& ip = binding.local.ip;
+  HostService service{.id = ServiceId(binding.space, port), .address = ip};
+  const bool all = binding.loopback || IsWildcard(ip);
+  if (!all) return service;
+  service.address = IsIpv4(ip) ? Mapped(Gid{}) : Gid{};
+  service.ipv6_only = binding.ipv6_only && !IsIpv4(ip);
+  return service;
+}
+
 }  // namespace
 
 absl::Status ServicePorts::Announce(Owned& owned) {
-  int& count = announced_[owned.service_id];
+  int& count = announced_[owned.service];
   if (count == 0) {
-    if (absl::Status claimed = network_.ClaimService(owned.service_id);
+    if (absl::Status claimed = network_.ClaimService(owned.service);
         !claimed.ok()) {
-      announced_.erase(owned.service_id);
+      announced_.erase(owned.service);
       return claimed;
     }
   }
@@ -29,7 +39,7 @@ absl::StatusOr<PortTable::Bound> ServicePorts::Bind(
   for (int i = 0; i < tries; ++i) {
     auto bound = table_.Bind(binding, random_);
     if (!bound.ok()) return bound.status();
-    Owned owned{.service_id = ServiceId(binding.space, bound->port)};
+    Owned owned{.service = ServiceOf(binding, bound->port)};
     taken = announced ? Announce(owned) : absl::OkStatus();
     if (taken.ok()) {
       owned_[bound->claim] = owned;
@@ -54,10 +64,10 @@ void ServicePorts::Release(PortClaim claim) {
   owned_.erase(found);
   table_.Release(claim);
   if (!owned.announced) return;
-  const auto count = announced_.find(owned.service_id);
+  const auto count = announced_.find(owned.service);
   if (--count->second > 0) return;
   announced_.erase(count);
-  network_.ReleaseService(owned.service_id);
+  network_.ReleaseService(owned.service);
 }
 
 }  // namespace nd::soft

@@ -4,6 +4,7 @@
 #define ND_SOFT_ABI_SERVICE_PORTS_H_
 
 #include <cstdint>
+#include <map>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
@@ -14,8 +15,8 @@
 
 namespace nd::soft {
 
-// Processes share a port space by its ports alone: one that has a port on any
-// address keeps others from it. One thread at a time.
+// Processes share a port space as ids of one process do, but that even those
+// that reuse addresses keep others from theirs. One thread at a time.
 class ServicePorts {
  public:
   // Both outlive it.
@@ -30,7 +31,7 @@ class ServicePorts {
 
  private:
   struct Owned {
-    uint64_t service_id = 0;
+    HostService service{};
     bool announced = false;
   };
 
@@ -40,7 +41,7 @@ class ServicePorts {
   Random& random_;
   PortTable table_;
   absl::flat_hash_map<PortClaim, Owned> owned_;
-  absl::flat_hash_map<uint64_t, int> announced_;  // how many claims have it
+  std::map<HostService, int> announced_;  // how many claims have it
 };
 
 }  // namespace nd::soft

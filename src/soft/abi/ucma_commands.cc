@@ -169,7 +169,8 @@ int Ucma::BindTo(UcmaId& id, const UcmaSockaddr& address, bool announced) {
   const auto bound = host_.BindPort({.space = *space,
                                      .local = local,
                                      .reuse_address = id.reuse_address,
-                                     .ipv6_only = id.ipv6_only},
+                                     .ipv6_only = id.ipv6_only,
+                                     .loopback = address.IsLoopback()},
                                     announced);
   if (absl::IsResourceExhausted(bound.status())) return -EADDRNOTAVAIL;
   if (!bound.ok()) return ErrnoOf(bound.status());

@@ -14,10 +14,14 @@ bool OneFamilyOnly(const PortTable::Binding& binding) {
   return IsIpv4(binding.local.ip) || binding.ipv6_only;
 }
 
+bool TakesAll(const PortTable::Binding& binding) {
+  return binding.loopback || IsWildcard(binding.local.ip);
+}
+
 bool Overlap(const PortTable::Binding& a, const PortTable::Binding& b) {
   const bool same_family = IsIpv4(a.local.ip) == IsIpv4(b.local.ip);
   if (!same_family && OneFamilyOnly(a) && OneFamilyOnly(b)) return false;
-  if (IsWildcard(a.local.ip) || IsWildcard(b.local.ip)) return true;
+  if (TakesAll(a) || TakesAll(b)) return true;
   return a.local.ip == b.local.ip;
 }
 

@@ -30,15 +30,19 @@ class PortTable {
     CmEndpoint local{};  // port 0: any
     bool reuse_address = false;
     bool ipv6_only = false;
+    // It was bound by a loopback address, whatever that leads to: as in Linux
+    // the port is then taken at all addresses.
+    bool loopback = false;
   };
   struct Bound {
     PortClaim claim{};
     uint16_t port = 0;
   };
 
-  // AlreadyExists: the address is in use. A wildcard address collides with all
-  // of its family, :: also with IPv4 unless it is ipv6_only; two that both
-  // reuse addresses never collide. ResourceExhausted: no port is left to pick.
+  // AlreadyExists: the address is in use. A wildcard or loopback address
+  // collides with all of its family (Linux, cma_check_port), :: also with IPv4
+  // unless it is ipv6_only; two that both reuse addresses never collide.
+  // ResourceExhausted: no port is left to pick.
   absl::StatusOr<Bound> Bind(const Binding& binding, Random& random);
 
   // Before listening: now even those that reuse addresses collide.

@@ -32,6 +32,11 @@ class EventFd {
   void TakeBack();
   // Somebody else closes the descriptor.
   void Abandon() { fd_.Release(); }
+  // So too, and `other` is it once more.
+  void GoOnAt(int other) {
+    Abandon();
+    fd_ = ShownFd(Fd(other));
+  }
 
  private:
   explicit EventFd(Fd fd) : fd_(std::move(fd)) {}

@@ -24,8 +24,8 @@ class FaultPlan {
 
   // Whether this message is to find no receive.
   bool RefuseReceive() { return random_.WithProbability(spec_.rnr); }
-  // Whether the payload of this WRITE is to be placed out of order, and late.
-  bool ShuffleWrite() { return random_.WithProbability(spec_.shuffle); }
+  // Whether this message's payload is to be placed out of order, and late.
+  bool ShufflePayload() { return random_.WithProbability(spec_.shuffle); }
   // How this send is to fail, if it is.
   std::optional<ibv_wc_status> FailCompletion();
   // Whether this request for a connection is to be rejected.

@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "soft/device/grh.h"
 
@@ -407,16 +408,49 @@ void QueuePair::TakeArrival(const Arrival& arrival, Instant now) {
 }
 
 bool QueuePair::HoldBack(const Arrival& arrival, Instant now) {
-  if (!shuffled_.holding()) {
-    if (!qp_.BeginsWrite(arrival.packet) || !options_.faults->ShuffleWrite()) {
-      return false;
-    }
-    shuffled_.Begin(arrival.packet, now);
-  }
-  if (!shuffled_.Hold(arrival, *this, options_.faults->random())) {
+  if (!shuffled_.holding() && !BeginHoldingBack(arrival, now)) return false;
+  Segment of_write;
+  const Slice place = shuffled_.GoesOn(arrival.packet)
+                          ? PlaceOf(arrival.packet, of_write)
+                          : Slice();
+  if (!shuffled_.Hold(arrival, place, options_.faults->random())) {
     TakeHeldBack(now);
   }
   return true;
+}
+
+bool QueuePair::BeginHoldingBack(const Arrival& arrival, Instant now) {
+  const Packet& packet = arrival.packet;
+  if (!qp_.BeginsPayload(packet) || !options_.faults->ShufflePayload()) {
+    return false;
+  }
+  if (packet.facts().kind == PacketKind::kSend) {
+    arrival_ = &arrival;
+    ahead_ = true;
+    const bool taken = qp_.TakeReceive(packet);
+    ahead_ = false;
+    arrival_ = nullptr;
+    // What is wrong with it is told at once.
+    if (!taken) return false;
+  }
+  shuffled_.Begin(packet, now);
+  return true;
+}
+
+// Where the payload of a packet that goes on with the message belongs; of a
+// WRITE, what the peer may write to now, named by `of_write`.
+Slice QueuePair::PlaceOf(const Packet& packet, Segment& of_write) {
+  if (packet.facts().kind != PacketKind::kWrite) {
+    return qp_.PlaceOf(packet, shuffled_.arrived());
+  }
+  const Reth& reth = shuffled_.reth();
+  const auto memory = Find({.rkey = reth.rkey,
+                            .address = reth.address + shuffled_.arrived(),
+                            .length = packet.payload.size(),
+                            .access = IBV_ACCESS_REMOTE_WRITE});
+  if (!memory) return {};
+  of_write = *memory;
+  return {.segments = {&of_write, 1}, .length = of_write.size()};
 }
 
 void QueuePair::TakeHeldBack(Instant now) {
@@ -463,7 +497,8 @@ bool QueuePair::Invalidate(Rkey rkey) {
 std::optional<ReceiveWork> QueuePair::Take() {
   const bool for_message = arrival_ != nullptr && qp_.state() != QpState::kErr;
   if (options_.faults != nullptr && for_message &&
-      options_.faults->RefuseReceive()) {
+      (std::exchange(refused_, false) || options_.faults->RefuseReceive())) {
+    refused_ = ahead_;
     return std::nullopt;
   }
   const auto posted =

@@ -17,7 +17,7 @@
 #include "soft/device/fault_plan.h"
 #include "soft/device/memory_table.h"
 #include "soft/device/receive_store.h"
-#include "soft/device/shuffled_writes.h"
+#include "soft/device/shuffled_payload.h"
 #include "soft/net/network.h"
 #include "soft/rc/memory.h"
 #include "soft/rc/outbox.h"
@@ -140,6 +140,8 @@ class QueuePair final : private RemoteMemory,
   void Push(CompletionQueue& cq, const CqEntry& entry);
   // The fault `shuffle`. True: the packet is held back.
   bool HoldBack(const Arrival& arrival, Instant now);
+  bool BeginHoldingBack(const Arrival& arrival, Instant now);
+  Slice PlaceOf(const Packet& packet, Segment& of_write);
   void TakeHeldBack(Instant now);
   void TakeArrival(const Arrival& arrival, Instant now);
   // What the faults make of a send's outcome, and of the queue pair after it.
@@ -164,8 +166,10 @@ class QueuePair final : private RemoteMemory,
   uint32_t window_ = QpAttributes().window;
   const Arrival* arrival_ = nullptr;  // in OnArrival
   bool heard_ = false;
+  bool ahead_ = false;    // in Take: of the packet, which is not taken yet
+  bool refused_ = false;  // so: it is to find no receive when it is
   bool failing_ = false;  // a send was made to fail: on the way to ERR
-  ShuffledWrites shuffled_;
+  ShuffledPayload shuffled_;
 
   Qp qp_;
 };

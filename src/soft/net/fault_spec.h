@@ -40,7 +40,7 @@ struct FaultSpec {
   double corrupt = 0;
   Delay delay{};
   double rnr = 0;      // of a message that needs a receive
-  double shuffle = 0;  // of a WRITE
+  double shuffle = 0;  // of a message with payload
   FailedCompletion cqe{};
   double cm_reject = 0;  // of a request for a connection
   std::optional<PortDown> port_down{};

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "soft/wire/burst.h"
+
 namespace nd::soft {
 
 class FaultyNetwork::Sink final : public ArrivalSink {
@@ -21,7 +23,7 @@ class FaultyNetwork::Sink final : public ArrivalSink {
 
 void FaultyNetwork::Send(const Path& path, const Outgoing& outgoing) {
   if (!IsPortDown(spec_, now_ - start_)) return network_->Send(path, outgoing);
-  ++counters_.port_down;
+  counters_.port_down += outgoing.packet.packets;
 }
 
 size_t FaultyNetwork::Receive(Instant now, ArrivalSink& sink) {
@@ -59,10 +61,36 @@ FaultyNetwork::Fate FaultyNetwork::Draw() {
 
 void FaultyNetwork::OnArrival(const Arrival& arrival, ArrivalSink& sink) {
   if (IsPortDown(spec_, now_ - start_)) {
-    ++counters_.port_down;
-    return;
+    counters_.port_down += arrival.packet.packets;
+  } else if (IsBurst(arrival.packet)) {
+    OnBurst(arrival, sink);
+  } else {
+    Meet(Draw(), arrival, sink);
   }
-  switch (Draw()) {
+}
+
+// Those between two faults still come together.
+void FaultyNetwork::OnBurst(const Arrival& burst, ArrivalSink& sink) {
+  const auto meet = [&](Fate fate, uint8_t begin, uint8_t end) {
+    if (begin == end) return;
+    const Packet part =
+        PartOfBurst(burst.packet, begin, static_cast<uint8_t>(end - begin));
+    Meet(fate, {.path = burst.path, .packet = part}, sink);
+  };
+  uint8_t begin = 0;
+  for (uint8_t i = 0; i < burst.packet.packets; ++i) {
+    const Fate fate = Draw();
+    // One that was overtaken comes behind the next packet, and before others.
+    if (fate == Fate::kArrive && !overtaken_) continue;
+    meet(Fate::kArrive, begin, i);
+    meet(fate, i, i + 1);
+    begin = i + 1;
+  }
+  meet(Fate::kArrive, begin, burst.packet.packets);
+}
+
+void FaultyNetwork::Meet(Fate fate, const Arrival& arrival, ArrivalSink& sink) {
+  switch (fate) {
     case Fate::kArrive:
       return Deliver(arrival, sink);
     case Fate::kDrop:

@@ -28,7 +28,8 @@ struct FaultCounters {
 };
 
 // Faults befall what arrives, from wherever; so they need no room to send. A
-// packet meets one fault at most. While the port is down nothing leaves either.
+// packet meets one fault at most, each of those that come together its own: the
+// others arrive. While the port is down nothing leaves either.
 class FaultyNetwork final : public Network {
  public:
   // Packets that are held back at a time.
@@ -54,6 +55,9 @@ class FaultyNetwork final : public Network {
   size_t Room(const Path& path, Qpn destination) override {
     return network_->Room(path, destination);
   }
+  size_t BurstBytes(const Path& path, Qpn destination) override {
+    return network_->BurstBytes(path, destination);
+  }
   void Send(const Path& path, const Outgoing& outgoing) override;
   void Flush() override { network_->Flush(); }
   bool MayHaveArrivals() override { return network_->MayHaveArrivals(); }
@@ -61,11 +65,11 @@ class FaultyNetwork final : public Network {
   std::optional<Instant> NextDeadline() const override;
   [[nodiscard]] bool Rest() override { return network_->Rest(); }
   int fd() const override { return network_->fd(); }
-  absl::Status ClaimService(uint64_t service_id) override {
-    return network_->ClaimService(service_id);
+  absl::Status ClaimService(const HostService& service) override {
+    return network_->ClaimService(service);
   }
-  void ReleaseService(uint64_t service_id) override {
-    network_->ReleaseService(service_id);
+  void ReleaseService(const HostService& service) override {
+    network_->ReleaseService(service);
   }
 
  private:
@@ -87,6 +91,8 @@ class FaultyNetwork final : public Network {
 
   Fate Draw();
   void OnArrival(const Arrival& arrival, ArrivalSink& sink);
+  void OnBurst(const Arrival& burst, ArrivalSink& sink);
+  void Meet(Fate fate, const Arrival& arrival, ArrivalSink& sink);
   void Hold(const Arrival& arrival, Instant until);
   static Held Keep(const Arrival& arrival);
   // Gives the sink the packet, and behind it the one that it overtook.

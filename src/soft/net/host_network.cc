@@ -204,15 +204,23 @@ bool HostNetwork::SendToSlot(uint32_t slot, const FrameHeader& header,
 
 bool HostNetwork::SendToService(uint64_t service_id, const FrameHeader& header,
                                 const PacketSource& packet) {
-  if (services_.Has(service_id)) return loopback_.Send(header, packet);
+  const auto claims = ServicesFor(service_id, header.path.destination);
+  if (std::ranges::any_of(claims, [this](const HostService& service) {
+        return services_.Has(service);
+      })) {
+    return loopback_.Send(header, packet);
+  }
   std::array<std::byte, kMaxFrameBytes> buffer;
   const auto frame =
       std::span(buffer).first(FrameHeader::kSize + packet.size());
   WriteFrame(header, packet, frame);
-  const int error = slot_socket_.SendTo(names_.Service(service_id), frame);
-  if (error == EAGAIN || error == ENOBUFS) return false;
+  for (const HostService& service : claims) {
+    const int error = slot_socket_.SendTo(names_.Service(service), frame);
+    if (error == 0) return true;
+    if (error == EAGAIN || error == ENOBUFS) return false;
+  }
   // Whom nobody serves we refuse ourselves.
-  return error == 0 || loopback_.Send(header, packet);
+  return loopback_.Send(header, packet);
 }
 
 void HostNetwork::Flush() {

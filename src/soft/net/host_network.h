@@ -78,11 +78,11 @@ class HostNetwork final : public Network {
   std::optional<Instant> NextDeadline() const override;
   [[nodiscard]] bool Rest() override;
   int fd() const override { return events_.fd(); }
-  absl::Status ClaimService(uint64_t service_id) override {
-    return services_.Claim(service_id);
+  absl::Status ClaimService(const HostService& service) override {
+    return services_.Claim(service, local_gids_);
   }
-  void ReleaseService(uint64_t service_id) override {
-    services_.Release(service_id);
+  void ReleaseService(const HostService& service) override {
+    services_.Release(service);
   }
 
  private:

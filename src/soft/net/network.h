@@ -3,6 +3,7 @@
 #ifndef ND_SOFT_NET_NETWORK_H_
 #define ND_SOFT_NET_NETWORK_H_
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -35,6 +36,17 @@ struct Path {
   uint8_t hop_limit = 64;
 
   bool operator==(const Path&) const = default;
+};
+
+// A service (an IBA service id) at one of the host's addresses, or at all of
+// them: 0.0.0.0 is all of IPv4, :: all of IPv6 and, unless `ipv6_only`, of
+// IPv4.
+struct HostService {
+  uint64_t id = 0;
+  Gid address{};
+  bool ipv6_only = false;
+
+  auto operator<=>(const HostService&) const = default;
 };
 
 // Whole: its headers parse, and its ICRC was right where it had one.
@@ -95,10 +107,10 @@ class Network {
   [[nodiscard]] virtual bool Rest() = 0;
   virtual int fd() const = 0;
 
-  // Requests to the host for this service (an IBA service id) come here.
-  // AlreadyExists: another process has it.
-  virtual absl::Status ClaimService(uint64_t service_id) = 0;
-  virtual void ReleaseService(uint64_t service_id) = 0;
+  // Requests to the host for this service come here. AlreadyExists: another
+  // process has it at one of these addresses, or is about to.
+  virtual absl::Status ClaimService(const HostService& service) = 0;
+  virtual void ReleaseService(const HostService& service) = 0;
 };
 
 }  // namespace nd::soft

@@ -7,27 +7,78 @@
 #include "base/status.h"
 
 namespace nd::soft {
+namespace {
 
-absl::Status Services::Claim(uint64_t service_id) {
-  if (const auto claim = claims_.find(service_id); claim != claims_.end()) {
+constexpr Gid kAllIpv4 = Mapped(Gid{});
+constexpr Gid kAll{};
+
+// The other claims that may not be there beside this one.
+std::vector<HostService> Against(const HostService& service,
+                                 std::span<const Gid> local) {
+  const bool ipv4 = service.address == kAllIpv4;
+  if (!ipv4 && service.address != kAll) {
+    const auto all = ServicesFor(service.id, service.address);
+    return {all.begin() + 1, all.end()};
+  }
+  const bool both = !ipv4 && !service.ipv6_only;
+  std::vector<HostService> against;
+  for (const HostService& all :
+       {HostService{.id = service.id, .address = kAllIpv4},
+        HostService{.id = service.id},
+        HostService{.id = service.id, .address = kAll, .ipv6_only = true}}) {
+    const bool apart = (ipv4 && all.ipv6_only) ||
+                       (service.ipv6_only && all.address == kAllIpv4);
+    if (all != service && !apart) against.push_back(all);
+  }
+  for (const Gid& address : local) {
+    if (both || IsIpv4(address) == ipv4) {
+      against.push_back({.id = service.id, .address = address});
+    }
+  }
+  return against;
+}
+
+}  // namespace
+
+std::array<HostService, 3> ServicesFor(uint64_t id, const Gid& address) {
+  const bool ipv4 = IsIpv4(address);
+  return {HostService{.id = id, .address = address},
+          HostService{
+              .id = id, .address = ipv4 ? kAllIpv4 : kAll, .ipv6_only = !ipv4},
+          HostService{.id = id}};
+}
+
+absl::Status Services::Claim(const HostService& service,
+                             std::span<const Gid> local) {
+  if (const auto claim = claims_.find(service); claim != claims_.end()) {
     ++claim->second.times;
     return absl::OkStatus();
   }
-  auto socket = UnixSocket::Bind(names_.Service(service_id));
-  if (!socket.ok()) {
-    return Annotate(socket.status(),
-                    absl::StrCat("service 0x", absl::Hex(service_id)));
+  const std::string name = names_.Service(service);
+  auto socket = UnixSocket::Bind(name);
+  if (!socket.ok()) return Annotate(socket.status(), name);
+  // Its own name first, then the others': of two that do so at the same time,
+  // one at least sees the other.
+  for (const HostService& other : Against(service, local)) {
+    if (Elsewhere(other)) {
+      return absl::AlreadyExistsError(
+          absl::StrCat(name, ": another process has ", names_.Service(other)));
+    }
   }
   const uint32_t number = next_number_++;
   ND_RETURN_IF_ERROR(events_.Add(
       socket->fd(), {.kind = EventToken::Kind::kService, .number = number}));
-  claims_.emplace(service_id, ClaimedService{.socket = *std::move(socket),
-                                             .number = number});
+  claims_.emplace(
+      service, ClaimedService{.socket = *std::move(socket), .number = number});
   return absl::OkStatus();
 }
 
-void Services::Release(uint64_t service_id) {
-  const auto claim = claims_.find(service_id);
+bool Services::Elsewhere(const HostService& service) const {
+  return !Has(service) && UnixSocket::Exists(names_.Service(service));
+}
+
+void Services::Release(const HostService& service) {
+  const auto claim = claims_.find(service);
   if (claim == claims_.end() || --claim->second.times > 0) return;
   events_.Remove(claim->second.socket.fd());
   claims_.erase(claim);

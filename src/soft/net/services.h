@@ -3,15 +3,23 @@
 #ifndef ND_SOFT_NET_SERVICES_H_
 #define ND_SOFT_NET_SERVICES_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <span>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "soft/net/event_set.h"
+#include "soft/net/network.h"
 #include "soft/net/unix_socket.h"
 
 namespace nd::soft {
+
+// The claims that a request for a service at one of the host's addresses may
+// concern: at that very one, or at all.
+std::array<HostService, 3> ServicesFor(uint64_t id, const Gid& address);
 
 // One thread at a time. What it is given outlives it.
 class Services {
@@ -19,11 +27,14 @@ class Services {
   Services(const HostNames& names, EventSet& events)
       : names_(names), events_(events) {}
 
-  // AlreadyExists: another process has it. What is claimed twice is released
-  // twice.
-  absl::Status Claim(uint64_t service_id);
-  void Release(uint64_t service_id);
-  bool Has(uint64_t service_id) const { return claims_.contains(service_id); }
+  // AlreadyExists: another process has it at one of these addresses, or claims
+  // it now; of two that do, one is told so at least. `local` are the host's
+  // addresses. What is claimed twice is released twice.
+  absl::Status Claim(const HostService& service, std::span<const Gid> local);
+  void Release(const HostService& service);
+  bool Has(const HostService& service) const {
+    return claims_.contains(service);
+  }
 
   // The socket of an event; null: it was released meanwhile.
   const UnixSocket* SocketOf(uint32_t number) const;
@@ -37,7 +48,10 @@ class Services {
 
   const HostNames& names_;
   EventSet& events_;
-  std::map<uint64_t, ClaimedService> claims_;
+  // Whether another process has it.
+  bool Elsewhere(const HostService& service) const;
+
+  std::map<HostService, ClaimedService> claims_;
   uint32_t next_number_ = 0;
 };
 

@@ -69,8 +69,20 @@ std::string HostNames::Slot(uint32_t slot) const {
   return absl::StrCat(prefix_, kSlotInfix, slot);
 }
 
-std::string HostNames::Service(uint64_t service_id) const {
-  return absl::StrCat(prefix_, kServiceInfix, absl::Hex(service_id));
+std::string HostNames::Service(const HostService& service) const {
+  const Gid& address = service.address;
+  std::string place;
+  if (address == Gid{}) {
+    place = service.ipv6_only ? "6" : "46";
+  } else if (address == Mapped(Gid{})) {
+    place = "4";
+  } else {
+    for (const uint8_t byte : address) {
+      absl::StrAppend(&place, absl::Hex(byte, absl::kZeroPad2));
+    }
+  }
+  return absl::StrCat(prefix_, kServiceInfix, absl::Hex(service.id), "/",
+                      place);
 }
 
 std::optional<uint32_t> HostNames::SlotFrom(absl::string_view name) const {

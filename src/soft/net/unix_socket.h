@@ -18,6 +18,7 @@
 #include "absl/strings/string_view.h"
 #include "base/fd.h"
 #include "soft/net/device_fds.h"
+#include "soft/net/network.h"
 
 namespace nd::soft {
 
@@ -27,7 +28,9 @@ class HostNames {
   explicit HostNames(absl::string_view prefix) : prefix_(prefix) {}
 
   std::string Slot(uint32_t slot) const;
-  std::string Service(uint64_t service_id) const;
+  // The service's id and its address, both in hex; all addresses are "4", "6"
+  // or "46".
+  std::string Service(const HostService& service) const;
   // Of the process that sent from a socket of that name.
   std::optional<uint32_t> SlotFrom(absl::string_view name) const;
 

@@ -43,6 +43,22 @@ Outcome Inbound::OnPacket(const Packet& packet) {
   return packet.facts().last ? Finish(packet, message) : Outcome{};
 }
 
+bool Inbound::TakeReceive(const Packet& packet) {
+  const Message message{.kind = packet.facts().kind};
+  return InSequence(packet) && LengthFits(packet, message) &&
+         ReceiveReady(packet) &&
+         CheckReceive(packet, message).verdict == Verdict::kExecuted;
+}
+
+Slice Inbound::PlaceOf(const Packet& packet, uint64_t arrived) const {
+  const size_t bytes = packet.payload.size();
+  if (!receive_ || receive_->fault != IBV_WC_SUCCESS ||
+      arrived + bytes > TotalBytes(receive_->segments)) {
+    return {};
+  }
+  return {.segments = receive_->segments, .offset = arrived, .length = bytes};
+}
+
 // IBA ch. 9, opcode sequence: FIRST and ONLY begin a message when none is open,
 // MIDDLE and LAST go on with one of their kind.
 bool Inbound::InSequence(const Packet& packet) const {

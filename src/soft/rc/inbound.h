@@ -9,6 +9,7 @@
 
 #include "soft/rc/memory.h"
 #include "soft/rc/qp_config.h"
+#include "soft/rc/segments.h"
 #include "soft/wire/packet.h"
 
 namespace nd::soft {
@@ -39,6 +40,13 @@ class Inbound {
   // The next packet of a SEND or WRITE.
   Outcome OnPacket(const Packet& packet);
 
+  // Takes the receive for a SEND that `packet` begins, ahead of OnPacket.
+  // False: there is none, or OnPacket will refuse the packet.
+  [[nodiscard]] bool TakeReceive(const Packet& packet);
+  // Where in the receive that was taken the payload of a packet belongs before
+  // which so many bytes have come. Empty: nowhere.
+  Slice PlaceOf(const Packet& packet, uint64_t arrived) const;
+
   // Between the first and the last packet of a message.
   bool busy() const { return message_.has_value(); }
   // Drops the message; its receive serves the next one.
@@ -54,7 +62,7 @@ class Inbound {
   // What the first packet said, and how far it has come.
   struct Message {
     PacketKind kind = PacketKind::kSend;
-    Reth reth;
+    Reth reth{};
     uint64_t arrived = 0;
   };
 

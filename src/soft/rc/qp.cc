@@ -108,14 +108,39 @@ bool Qp::Accepts(const Packet& packet) const {
          (packet.facts().is_response() ? sends() : receives());
 }
 
-bool Qp::BeginsWrite(const Packet& packet) const {
+bool Qp::BeginsPayload(const Packet& packet) const {
   const OpcodeFacts& facts = packet.facts();
-  if (facts.kind != PacketKind::kWrite || !facts.first || !Accepts(packet) ||
-      (attributes_.access & IBV_ACCESS_REMOTE_WRITE) == 0) {
-    return false;
+  if (!facts.first || !Accepts(packet)) return false;
+  if (facts.kind == PacketKind::kReadResponse) {
+    return requester_.IsNextAnswer(packet);
   }
-  // UC takes any first packet.
-  return options_.transport != Transport::kRc || responder_.Begins(packet);
+  const bool permitted = facts.kind == PacketKind::kSend ||
+                         (facts.kind == PacketKind::kWrite &&
+                          (attributes_.access & IBV_ACCESS_REMOTE_WRITE) != 0);
+  if (!permitted) return false;
+  switch (options_.transport) {
+    case Transport::kRc:
+      return responder_.Begins(packet);
+    case Transport::kUc:
+      return true;  // any first packet
+    case Transport::kUd:
+      return packet.deth.qkey == attributes_.qkey;
+  }
+  return false;
+}
+
+bool Qp::TakeReceive(const Packet& packet) {
+  return options_.transport == Transport::kRc ? responder_.TakeReceive(packet)
+                                              : unreliable_.TakeReceive(packet);
+}
+
+Slice Qp::PlaceOf(const Packet& packet, uint64_t arrived) const {
+  if (packet.facts().kind == PacketKind::kReadResponse) {
+    return requester_.PlaceOf(packet);
+  }
+  return options_.transport == Transport::kRc
+             ? responder_.PlaceOf(packet, arrived)
+             : unreliable_.PlaceOf(packet, arrived);
 }
 
 void Qp::OnPacketOfPeer(const Packet& packet, Instant now) {

@@ -50,8 +50,16 @@ class Qp {
   void OnReceivePosted();
 
   void OnPacket(const Packet& packet, Instant now);
-  // Whether OnPacket would take it as the first of a WRITE that is permitted.
-  bool BeginsWrite(const Packet& packet) const;
+  // Whether OnPacket would take it as the first of a WRITE that is permitted,
+  // of a SEND, or of a READ's answer.
+  bool BeginsPayload(const Packet& packet) const;
+  // Takes the receive that a SEND which begins so is for. False: there is none,
+  // or it is refused.
+  [[nodiscard]] bool TakeReceive(const Packet& packet);
+  // Where the payload of a packet of a SEND or a READ's answer belongs, the
+  // SEND being one whose receive was taken and of which so many bytes have
+  // come. Empty: nowhere.
+  Slice PlaceOf(const Packet& packet, uint64_t arrived) const;
   void OnTimer(Instant now);
   std::optional<Instant> NextDeadline() const;
   // Sends what it has, up to the outbox's room.

@@ -315,20 +315,57 @@ void Requester::Sent(Request& request, uint64_t up_to, Instant now) {
 
 // ---- What comes in.
 
-void Requester::OnPacket(const Packet& packet, Instant now) {
+// Of what is answered already, none. An answer to what was never sent is a
+// ghost, too (IBA ch. 9, ghost acknowledgements).
+std::optional<uint64_t> Requester::PositionOf(const Packet& packet) const {
   const int32_t ahead = packet.bth.psn - PsnAt(unacked_);
-  if (ahead < 0) return;  // answered already
+  if (ahead < 0) return std::nullopt;
   const uint64_t position = unacked_ + static_cast<uint64_t>(ahead);
-  // An answer to what was never sent is a ghost (IBA ch. 9,
-  // ghost acknowledgements).
-  if (position >= max_sent_) return;
+  if (position >= max_sent_) return std::nullopt;
+  return position;
+}
+
+// The READ that is to be answered there, if none of those before it and no
+// atomic waits for its answer.
+const Requester::Request* Requester::ReadAt(uint64_t position) const {
+  for (size_t i = 0; i < queue_.size(); ++i) {
+    const Request& request = queue_[i];
+    const bool answered = IsAnswered(request.work.operation);
+    if (request.end <= position && !answered) continue;
+    const bool here = request.begin <= position && position < request.end &&
+                      request.work.operation == Operation::kRead;
+    return here ? &request : nullptr;
+  }
+  return nullptr;
+}
+
+bool Requester::IsNextAnswer(const Packet& packet) const {
+  const auto position = PositionOf(packet);
+  const Request* const read = position ? ReadAt(*position) : nullptr;
+  return read != nullptr && *position == std::max(read->begin, unacked_);
+}
+
+Slice Requester::PlaceOf(const Packet& packet) const {
+  const auto position = PositionOf(packet);
+  const Request* const read = position ? ReadAt(*position) : nullptr;
+  if (read == nullptr || read->work.fault != IBV_WC_SUCCESS) return {};
+  const uint64_t offset = (*position - read->begin) * attributes_.mtu_bytes;
+  return {
+      .segments = read->work.segments,
+      .offset = offset,
+      .length = std::min<size_t>(packet.payload.size(), read->length - offset)};
+}
+
+void Requester::OnPacket(const Packet& packet, Instant now) {
+  const auto position = PositionOf(packet);
+  if (!position) return;
   switch (packet.facts().kind) {
     case PacketKind::kAcknowledge:
-      return OnAcknowledge(packet, position, now);
+      return OnAcknowledge(packet, *position, now);
     case PacketKind::kReadResponse:
-      return OnReadResponse(packet, position, now);
+      return OnReadResponse(packet, *position, now);
     case PacketKind::kAtomicAcknowledge:
-      return OnAtomicAcknowledge(packet, position, now);
+      return OnAtomicAcknowledge(packet, *position, now);
     case PacketKind::kSend:
     case PacketKind::kWrite:
     case PacketKind::kReadRequest:

@@ -51,6 +51,12 @@ class Requester {
   // such a work fails when its turn comes, its next packet or its answer.
   void ForgetMemory(NamesMemory names);
 
+  // Whether a packet is the next of a READ's answer that OnPacket would take.
+  bool IsNextAnswer(const Packet& packet) const;
+  // Where its payload belongs, or that of one behind it which goes on with the
+  // same READ. Empty: nowhere.
+  Slice PlaceOf(const Packet& packet) const;
+
   // An answer of the peer.
   void OnPacket(const Packet& packet, Instant now);
   void OnTimer(Instant now);
@@ -101,6 +107,8 @@ class Requester {
   void Sent(Request& request, uint64_t up_to, Instant now);
 
   // What comes in; `position` is that of the answer's PSN.
+  std::optional<uint64_t> PositionOf(const Packet& packet) const;
+  const Request* ReadAt(uint64_t position) const;
   void OnAcknowledge(const Packet& packet, uint64_t position, Instant now);
   void OnNak(NakCode code, uint64_t position, Instant now);
   void OnRnrNak(uint8_t timer_code, uint64_t position, Instant now);

@@ -41,6 +41,14 @@ class Responder {
            !inbound_.busy();
   }
 
+  // As Inbound's.
+  [[nodiscard]] bool TakeReceive(const Packet& packet) {
+    return inbound_.TakeReceive(packet);
+  }
+  Slice PlaceOf(const Packet& packet, uint64_t arrived) const {
+    return inbound_.PlaceOf(packet, arrived);
+  }
+
   // Sends the answers that wait, up to the outbox's room.
   void Transmit(Outbox& outbox);
   bool has_answers() const { return !replies_.empty(); }

@@ -21,6 +21,14 @@ class UnreliableResponder {
   // On the way to RTR.
   void Start();
   void OnPacket(const Packet& packet);
+  // `packet` begins a SEND, whatever was open.
+  [[nodiscard]] bool TakeReceive(const Packet& packet) {
+    inbound_.Abandon();
+    return inbound_.TakeReceive(packet);
+  }
+  Slice PlaceOf(const Packet& packet, uint64_t arrived) const {
+    return inbound_.PlaceOf(packet, arrived);
+  }
   void ForgetMemory(NamesMemory names) { inbound_.ForgetMemory(names); }
 
   // A receive could not be used: it has completed so, and the queue pair must

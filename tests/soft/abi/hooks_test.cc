@@ -158,6 +158,54 @@ TEST_F(CmDeviceHooks, Dup2ThatFailsLeavesItOpen) {
   close(fd);
 }
 
+TEST_F(CmDeviceHooks, ADuplicateIsTheDeviceToo) {
+  const int fd = OpenCm();
+  const int copies[] = {dup(fd),
+                        dup2(fd, 200),
+                        dup3(fd, 201, O_CLOEXEC),
+                        fcntl(fd, F_DUPFD, 202),
+                        fcntl(fd, F_DUPFD_CLOEXEC, 203),
+                        fcntl64(fd, F_DUPFD_CLOEXEC, 204)};
+  close(fd);
+  for (const int copy : copies) {
+    ASSERT_GE(copy, 0);
+    EXPECT_EQ(write(copy, "e123", 4), 4);
+    EXPECT_EQ(close(copy), 0);
+  }
+  EXPECT_EQ(Written(), 6);
+  EXPECT_EQ(Closed(), 7);
+}
+
+TEST_F(CmDeviceHooks, FcntlIsLibcs) {
+  const int fd = OpenCm();
+  const int copy = fcntl(fd, F_DUPFD_CLOEXEC, 300);
+  EXPECT_GE(copy, 300);
+  EXPECT_EQ(fcntl(copy, F_GETFD), FD_CLOEXEC);
+  EXPECT_EQ(fcntl(copy, F_SETFD, 0), 0);
+  EXPECT_EQ(fcntl(copy, F_GETFD), 0);
+  EXPECT_EQ(fcntl(copy, F_SETFL, O_NONBLOCK), 0);
+  EXPECT_TRUE((fcntl(copy, F_GETFL) & O_NONBLOCK) != 0);
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  EXPECT_EQ(fcntl(copy, F_GETLK, &lock), 0);
+  EXPECT_EQ(lock.l_type, F_UNLCK);
+  EXPECT_EQ(fcntl(fd, F_DUPFD, INT_MAX), -1);
+  EXPECT_EQ(errno, EINVAL);
+  close(copy);
+  close(fd);
+  EXPECT_EQ(fcntl(copy, F_DUPFD, 0), -1);
+  EXPECT_EQ(errno, EBADF);
+}
+
+TEST_F(CmDeviceHooks, ADuplicateOfAnotherFileIsNotTheDevice) {
+  const int null = open("/dev/null", O_WRONLY);
+  const int copy = fcntl(null, F_DUPFD, 0);
+  EXPECT_EQ(write(copy, "x", 1), 1);
+  EXPECT_EQ(Written(), 0);
+  close(copy);
+  close(null);
+}
+
 TEST_F(CmDeviceHooks, CloseRangeClosesIt) {
   const int fd = OpenCm();
   EXPECT_EQ(close_range(fd, fd, CLOSE_RANGE_CLOEXEC), 0);

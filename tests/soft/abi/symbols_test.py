@@ -32,7 +32,7 @@ HOOKS = set(
     """
     open open64 __open __open64 __open_2 __open64_2
     openat openat64 __openat_2 __openat64_2
-    close write __write dup dup2 dup3 closefrom close_range
+    close write __write dup dup2 dup3 fcntl fcntl64 __fcntl closefrom close_range
     fstat fstat64 __fxstat __fxstat64
     stat stat64 lstat lstat64 fstatat fstatat64 statx
     __xstat __xstat64 __lxstat __lxstat64 __fxstatat __fxstatat64

@@ -400,6 +400,16 @@ TEST_F(UcmaTest, OldRouteQuery) {
   EXPECT_EQ(path.mtu_selector, 2);
 }
 
+TEST_F(UcmaTest, APortBoundByLoopbackIsTakenAtAllAddresses) {
+  Program here(client);
+  constexpr Gid kLoopback6 = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+  ASSERT_EQ(here.Bind(here.Create(kListenerUid), AddressOf(kLoopback6, kPort)),
+            0);
+  const uint32_t other = here.Create(kListenerUid + 1);
+  EXPECT_EQ(here.Bind(other, AddressOf(Ipv4(1), kPort)), -EADDRINUSE);
+  EXPECT_EQ(here.Bind(other, AddressOf(Ipv4(1), kPort + 1)), 0);
+}
+
 TEST_F(UcmaTest, LoopbackLeadsToTheHostItself) {
   Program here(client);
   const uint32_t id = here.Create(kListenerUid);

@@ -57,6 +57,21 @@ TEST_F(PortTableTest, Ipv6OnlyWildcardLeavesIpv4Alone) {
   EXPECT_FALSE(Binds(On(kSix)));
 }
 
+// Linux, cma_any_addr.
+TEST_F(PortTableTest, LoopbackCollidesAsAWildcardDoes) {
+  PortTable::Binding loopback = On(kOne);
+  loopback.loopback = true;
+  EXPECT_TRUE(Binds(loopback));
+  EXPECT_FALSE(Binds(On(kTwo)));
+  EXPECT_FALSE(Binds(On(kSix)));
+  PortTable::Binding ipv6_only = On(kSix);
+  ipv6_only.ipv6_only = true;
+  EXPECT_TRUE(Binds(ipv6_only));
+  EXPECT_TRUE(Binds(On(kTwo, 8)));
+  loopback.local.port = 8;
+  EXPECT_FALSE(Binds(loopback));
+}
+
 TEST_F(PortTableTest, PortSpacesAreApart) {
   EXPECT_TRUE(Binds(On(kAny6)));
   PortTable::Binding udp = On(kAny6);

@@ -33,10 +33,16 @@ class WireEnd final : public Network {
   explicit WireEnd(uint32_t slot) : slot_(slot) {}
 
   void Join(WireEnd& other) { other_ = &other; }
+  // From now on packets may go as one, up to that much payload.
+  void set_burst_bytes(size_t bytes) { burst_bytes_ = bytes; }
+  // What was sent here so far, without payload.
+  const std::vector<Packet>& sent() const { return sent_; }
 
   uint32_t slot() const override { return slot_; }
   size_t Room(const Path&, Qpn) override { return 64; }
+  size_t BurstBytes(const Path&, Qpn) override { return burst_bytes_; }
   void Send(const Path& path, const Outgoing& outgoing) override {
+    sent_.push_back(outgoing.packet);
     Carried carried{.path = path, .packet = outgoing.packet, .payload = {}};
     carried.payload.resize(outgoing.payload.length);
     Gather(outgoing.payload, carried.payload);
@@ -55,8 +61,8 @@ class WireEnd final : public Network {
   std::optional<Instant> NextDeadline() const override { return {}; }
   bool Rest() override { return packets_.empty(); }
   int fd() const override { return -1; }
-  absl::Status ClaimService(uint64_t) override { return absl::OkStatus(); }
-  void ReleaseService(uint64_t) override {}
+  absl::Status ClaimService(const HostService&) override { return absl::OkStatus(); }
+  void ReleaseService(const HostService&) override {}
 
  private:
   struct Carried {
@@ -67,6 +73,8 @@ class WireEnd final : public Network {
 
   const uint32_t slot_;
   WireEnd* other_ = nullptr;
+  size_t burst_bytes_ = 0;
+  std::vector<Packet> sent_;
   std::deque<Carried> packets_;
 };
 
@@ -239,6 +247,11 @@ class DeviceWorld {
   void Connect(uint8_t rnr_retry = WorldDevice::kRetries) {
     client.Connect(server, rnr_retry);
     server.Connect(client, rnr_retry);
+  }
+
+  void set_burst_bytes(size_t bytes) {
+    client.wire->set_burst_bytes(bytes);
+    server.wire->set_burst_bytes(bytes);
   }
 
   // Lets time pass.

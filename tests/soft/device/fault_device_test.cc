@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <tuple>
 
 #include "soft/device/device_world.h"
 
@@ -69,51 +70,139 @@ void ExpectAllIsDone(DeviceWorld& world) {
   EXPECT_EQ(counter, 42u);
 }
 
-class Survives : public testing::TestWithParam<const char*> {};
+constexpr size_t kBurst = 16384;
+
+// Faults, and bytes that go as one.
+class Survives
+    : public testing::TestWithParam<std::tuple<const char*, size_t>> {};
 
 TEST_P(Survives, EverythingIsDoneOnce) {
-  DeviceWorld world(GetParam(), GetParam());
+  const auto& [faults, burst_bytes] = GetParam();
+  DeviceWorld world(faults, faults);
+  world.set_burst_bytes(burst_bytes);
   ExpectAllIsDone(world);
 }
 
-INSTANTIATE_TEST_SUITE_P(Faults, Survives,
-                         testing::Values("", "drop=0.1", "corrupt=0.1",
-                                         "duplicate=0.5", "reorder=0.3",
-                                         "delay=300us@0.2", "rnr=0.5",
-                                         "shuffle=1",
-                                         "shuffle=0.5;drop=0.1;duplicate=0.3",
-                                         "port-down=after:0s,for:3ms",
-                                         "drop=0.05;reorder=0.1;duplicate=0.1;"
-                                         "delay=1ms@0.05;rnr=0.2"));
+INSTANTIATE_TEST_SUITE_P(
+    Faults, Survives,
+    testing::Combine(testing::Values("", "drop=0.1", "corrupt=0.1",
+                                     "duplicate=0.5", "reorder=0.3",
+                                     "delay=300us@0.2", "rnr=0.5", "shuffle=1",
+                                     "shuffle=0.5;drop=0.1;duplicate=0.3",
+                                     "port-down=after:0s,for:3ms",
+                                     "drop=0.05;reorder=0.1;duplicate=0.1;"
+                                     "delay=1ms@0.05;rnr=0.2"),
+                     testing::Values(0, kBurst)));
 
-// What a program that polls the last byte takes for the end of a WRITE.
-TEST(FaultyDevice, LastByteOfAShuffledWriteComesBeforeOthers) {
-  constexpr uint32_t kLength = 5000;
-  DeviceWorld world("", "shuffle=1");
+// Packets that came together: those before the lost one are executed, what
+// follows it is asked for again.
+TEST(FaultyDevice, OneOfABurstIsLostAndTheOthersArrive) {
+  constexpr uint32_t kMtu = 1024;
+  constexpr uint8_t kPackets = 16;
+  constexpr uint32_t kLength = kPackets * kMtu;
+  DeviceWorld world("", "drop=0.1");
+  world.set_burst_bytes(kBurst);
   world.Connect();
-  std::fill_n(world.client.memory.begin(), kLength, std::byte{1});
+  Fill(world.client);
+  ASSERT_EQ(world.client.Post(1, {.opcode = IBV_WR_RDMA_WRITE,
+                                  .length = kLength,
+                                  .remote = world.server.address(0),
+                                  .rkey = world.server.key}),
+            0);
+  world.Run({});
+  ASSERT_THAT(world.client.wire->sent(), testing::Not(IsEmpty()));
+  const Packet& burst = world.client.wire->sent().front();
+  EXPECT_EQ(burst.packets, kPackets);
+  ASSERT_THAT(world.server.wire->sent(), testing::Not(IsEmpty()));
+  const Packet& nak = world.server.wire->sent().front();
+  EXPECT_EQ(nak.aeth.syndrome, Syndrome::Nak(NakCode::kPsnSequenceError));
+  const int32_t lost = nak.bth.psn - burst.bth.psn;
+  ASSERT_GT(lost, 0);
+  ASSERT_LT(lost, kPackets - 1);
+  world.Run(milliseconds(50));
+  EXPECT_THAT(world.client.Statuses(), ElementsAre(IBV_WC_SUCCESS));
+  const auto first = world.client.memory.begin();
+  EXPECT_TRUE(std::equal(first, first + kLength, world.server.memory.begin()));
+  // Only what follows the lost packet was sent again.
+  EXPECT_EQ(world.client.wire->sent()[1].bth.psn, nak.bth.psn);
+}
+
+class Shuffled : public testing::TestWithParam<ibv_wr_opcode> {};
+
+// A program that polls the last byte finds others missing; one that waits for
+// the completion finds all of them.
+TEST_P(Shuffled, PayloadComesInAnyOrderAndTheCompletionBehindIt) {
+  constexpr uint32_t kLength = 5000;
+  constexpr size_t kTarget = 20000;
+  constexpr size_t kSource = 40000;
+  const bool read = GetParam() == IBV_WR_RDMA_READ;
+  const bool send = GetParam() == IBV_WR_SEND;
+  DeviceWorld world("shuffle=1", "shuffle=1");
+  world.Connect();
+  WorldDevice& to = read ? world.client : world.server;
+  WorldDevice& from = read ? world.server : world.client;
+  std::fill_n(from.memory.begin() + kSource, kLength, std::byte{1});
+  const auto there = [&to] {
+    const auto begin = to.memory.begin() + kTarget;
+    return std::count(begin, begin + kLength, std::byte{1});
+  };
+  // Where the completion tells of the data: there, or of WRITE only here.
+  WorldDevice& told = send ? world.server : world.client;
   int early = 0;
   for (uint64_t id = 0; id < 20; ++id) {
-    std::fill_n(world.server.memory.begin(), kLength, std::byte{0});
-    ASSERT_EQ(world.client.Post(id, {.opcode = IBV_WR_RDMA_WRITE,
-                                     .length = kLength,
-                                     .remote = world.server.address(0),
-                                     .rkey = world.server.key}),
+    std::fill_n(to.memory.begin() + kTarget, kLength, std::byte{0});
+    if (send) {
+      ASSERT_EQ(world.server.PostReceive(id, kTarget, kLength), 0);
+    }
+    ASSERT_EQ(world.client.Post(
+                  id, {.opcode = GetParam(),
+                       .offset = read ? kTarget : kSource,
+                       .length = kLength,
+                       .remote = world.server.address(read ? kSource : kTarget),
+                       .rkey = world.server.key}),
               0);
     world.Run({});
-    EXPECT_THAT(world.client.Statuses(), IsEmpty());
-    const auto begin = world.server.memory.begin();
-    const auto there = std::count(begin, begin + kLength, std::byte{1});
-    EXPECT_GT(there, 0);
-    EXPECT_LT(there, kLength);
-    if (begin[kLength - 1] == std::byte{1}) ++early;
+    EXPECT_TRUE(told.cq->empty());
+    EXPECT_GT(there(), 0);
+    EXPECT_LT(there(), kLength);
+    if (to.memory[kTarget + kLength - 1] == std::byte{1}) ++early;
+    while (told.cq->empty()) world.Run({});
+    EXPECT_EQ(there(), kLength);
+    EXPECT_EQ(to.memory[kTarget + kLength], std::byte{0});
     world.Run(milliseconds(1));
-    EXPECT_THAT(world.client.Statuses(), ElementsAre(IBV_WC_SUCCESS));
-    EXPECT_EQ(std::count(begin, begin + kLength, std::byte{1}), kLength);
-    EXPECT_EQ(begin[kLength], std::byte{0});
+    EXPECT_THAT(told.Statuses(), ElementsAre(IBV_WC_SUCCESS));
+    if (send) {
+      EXPECT_THAT(world.client.Statuses(), ElementsAre(IBV_WC_SUCCESS));
+    }
   }
   EXPECT_GT(early, 0);
   EXPECT_LT(early, 20);
+}
+
+INSTANTIATE_TEST_SUITE_P(Of, Shuffled,
+                         testing::Values(IBV_WR_RDMA_WRITE, IBV_WR_SEND,
+                                         IBV_WR_RDMA_READ));
+
+// Once, as without `shuffle`: it is not asked for twice.
+TEST(FaultyDevice, AShuffledSendFindsNoReceiveAsOftenAsAnother) {
+  constexpr uint64_t kSends = 400;
+  DeviceWorld world("", "shuffle=1;rnr=0.5");
+  world.Connect();
+  size_t naks = 0;
+  for (uint64_t id = 0; id < kSends; ++id) {
+    const size_t before = world.server.wire->sent().size();
+    ASSERT_EQ(world.server.PostReceive(id, 0, 8), 0);
+    ASSERT_EQ(world.client.Post(id, {.length = 8}), 0);
+    world.Run({});
+    const auto& sent = world.server.wire->sent();
+    if (sent.size() > before &&
+        sent[before].aeth.syndrome.kind() == Syndrome::Kind::kRnrNak) {
+      ++naks;
+    }
+    world.Run(milliseconds(3));
+    ASSERT_THAT(world.client.Statuses(), ElementsAre(IBV_WC_SUCCESS));
+  }
+  EXPECT_NEAR(static_cast<double>(naks), 200, 40);
 }
 
 class Behind : public testing::TestWithParam<ibv_wr_opcode> {};

@@ -21,8 +21,8 @@ class SilentNetwork final : public Network {
   std::optional<Instant> NextDeadline() const override { return std::nullopt; }
   bool Rest() override { return true; }
   int fd() const override { return -1; }
-  absl::Status ClaimService(uint64_t) override { return absl::OkStatus(); }
-  void ReleaseService(uint64_t) override {}
+  absl::Status ClaimService(const HostService&) override { return absl::OkStatus(); }
+  void ReleaseService(const HostService&) override {}
 };
 
 }  // namespace nd::soft

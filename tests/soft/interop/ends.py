@@ -110,7 +110,7 @@ class Host(End):
     device = "nd0"
     addresses = {4: "10.99.0.1", 6: "fd99::1"}
     # rdma_cm's port is bound, if not listened at.
-    cm_listens = "grep -q '@nd-soft/service/[0-9a-f]*{port:04x}$' /proc/net/unix"
+    cm_listens = "grep -q '@nd-soft/service/[0-9a-f]*{port:04x}/' /proc/net/unix"
 
     def __init__(self, ndsoft: Path) -> None:
         self._ndsoft = str(ndsoft)

@@ -2,10 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <deque>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "soft/net/bench.h"
 #include "soft/net/fault_spec.h"
@@ -19,6 +21,7 @@ using std::chrono::seconds;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Pair;
 
 TEST(FaultSpec, NothingIsNoFault) {
   EXPECT_EQ(*ParseFaultSpec(""), FaultSpec{});
@@ -92,7 +95,9 @@ class Echo final : public Network {
   uint32_t slot() const override { return 1; }
   size_t Room(const Path&, Qpn) override { return 1; }
   void Send(const Path& path, const Outgoing& outgoing) override {
-    packets_.push_back({path, outgoing.packet.bth, {}});
+    packets_.push_back({.path = path,
+                        .bth = outgoing.packet.bth,
+                        .packets = outgoing.packet.packets});
   }
   void Flush() override {}
   size_t Receive(Instant, ArrivalSink& sink) override {
@@ -101,21 +106,26 @@ class Echo final : public Network {
       const Arrived sent = std::move(packets_.front());
       packets_.pop_front();
       // Gone once the sink returns, as a ring's bytes are.
-      auto payload = Payload(kBytes, sent.bth.psn.value());
+      const size_t size = sent.packets == 1 ? kBytes : sent.packets * kMtu;
+      auto payload = Payload(size, sent.bth.psn.value());
       Packet packet{.bth = sent.bth};
       packet.payload = payload;
+      packet.packets = sent.packets;
       sink.OnArrival({.path = sent.path, .packet = packet});
-      payload.assign(kBytes, std::byte{0});
+      payload.assign(size, std::byte{0});
     }
     return count;
   }
   std::optional<Instant> NextDeadline() const override { return {}; }
   bool Rest() override { return true; }
   int fd() const override { return -1; }
-  absl::Status ClaimService(uint64_t) override { return absl::OkStatus(); }
-  void ReleaseService(uint64_t) override {}
+  absl::Status ClaimService(const HostService&) override {
+    return absl::OkStatus();
+  }
+  void ReleaseService(const HostService&) override {}
 
   static constexpr size_t kBytes = 64;
+  static constexpr size_t kMtu = 256;  // of packets that go as one
 
  private:
   std::deque<Arrived> packets_;
@@ -143,9 +153,87 @@ class FaultyNetworkTest : public testing::Test {
     return psns;
   }
 
+  // Packets that come together: the first PSN and how many, of each part that
+  // arrives of those with PSNs `first` to `last`, sent as one.
+  std::vector<std::pair<uint32_t, int>> PartsOfBurst(uint32_t first,
+                                                     uint32_t last) {
+    const auto packets = static_cast<uint8_t>(last - first + 1);
+    const size_t size = packets * Echo::kMtu;
+    SendTo(*network_, {}, QpnOf(1), first, size, packets);
+    Collector sink;
+    network_->Receive(start_, sink);
+    const auto sent = Payload(size, first);
+    std::vector<std::pair<uint32_t, int>> parts;
+    for (const Arrived& part : sink.arrived) {
+      const size_t offset = (part.bth.psn.value() - first) * Echo::kMtu;
+      EXPECT_EQ(part.payload.size(), part.packets * Echo::kMtu);
+      EXPECT_TRUE(std::equal(part.payload.begin(), part.payload.end(),
+                             sent.begin() + static_cast<ptrdiff_t>(offset)));
+      parts.emplace_back(part.bth.psn.value(), part.packets);
+    }
+    return parts;
+  }
+
   const Instant start_{std::chrono::hours(1)};
   std::unique_ptr<FaultyNetwork> network_;
 };
+
+TEST_F(FaultyNetworkTest, PacketsThatComeTogetherStayTogether) {
+  Use("seed=1");
+  EXPECT_THAT(PartsOfBurst(1, 16), ElementsAre(Pair(1, 16)));
+}
+
+TEST_F(FaultyNetworkTest, EachOfThoseThatComeTogetherHasItsOwnFault) {
+  Use("drop=0.25");
+  const auto parts = PartsOfBurst(1, 64);
+  const auto dropped = network_->counters().dropped;
+  EXPECT_GT(dropped, 8u);
+  EXPECT_LT(dropped, 24u);
+  uint64_t arrived = 0;
+  uint32_t end = 1;
+  for (const auto& [psn, packets] : parts) {
+    // Between two parts at least one was lost.
+    EXPECT_TRUE(psn > end || psn == 1);
+    end = psn + static_cast<uint32_t>(packets);
+    arrived += static_cast<uint64_t>(packets);
+  }
+  EXPECT_EQ(arrived + dropped, 64u);
+  EXPECT_GT(std::ranges::count_if(
+                parts, [](const auto& part) { return part.second > 1; }),
+            0);
+}
+
+TEST_F(FaultyNetworkTest, FaultsAreTheSameHoweverPacketsCome) {
+  Use("drop=0.25");
+  std::vector<uint32_t> together;
+  for (const auto& [psn, packets] : PartsOfBurst(1, 64)) {
+    for (int i = 0; i < packets; ++i) together.push_back(psn + i);
+  }
+  Use("drop=0.25");
+  Send(1, 64);
+  EXPECT_EQ(ReceiveAt({}), together);
+}
+
+TEST_F(FaultyNetworkTest, ThoseThatComeTogetherOvertakeEachOther) {
+  Use("reorder=1");
+  EXPECT_THAT(PartsOfBurst(1, 4),
+              ElementsAre(Pair(2, 1), Pair(1, 1), Pair(4, 1), Pair(3, 1)));
+}
+
+TEST_F(FaultyNetworkTest, EachOfThoseThatComeTogetherComesTwice) {
+  Use("duplicate=1");
+  EXPECT_THAT(PartsOfBurst(1, 2),
+              ElementsAre(Pair(1, 1), Pair(1, 1), Pair(2, 1), Pair(2, 1)));
+}
+
+TEST_F(FaultyNetworkTest, PacketsThatAreTogetherAreCountedEach) {
+  Use("port-down=after:0s");
+  EXPECT_THAT(PartsOfBurst(1, 5), IsEmpty());
+  EXPECT_EQ(network_->counters().port_down, 5u);
+  Use("corrupt=1");
+  EXPECT_THAT(PartsOfBurst(1, 5), IsEmpty());
+  EXPECT_EQ(network_->counters().corrupted, 5u);
+}
 
 TEST_F(FaultyNetworkTest, WithoutFaultsAllArrives) {
   Use("");

@@ -605,7 +605,7 @@ class GsiTest : public HostNetworkTest {
 };
 
 TEST_F(GsiTest, ARequestReachesWhoClaimedTheService) {
-  ASSERT_TRUE(b_.network->ClaimService(kService).ok());
+  ASSERT_TRUE(b_.network->ClaimService({.id = kService}).ok());
   const CmReq req = Request(IdOf(a_), kService);
   SendMad(*a_.network, PathWithin(), req);
   ASSERT_TRUE(
@@ -616,7 +616,7 @@ TEST_F(GsiTest, ARequestReachesWhoClaimedTheService) {
 }
 
 TEST_F(GsiTest, ARequestForOnesOwnServiceComesBack) {
-  ASSERT_TRUE(a_.network->ClaimService(kService).ok());
+  ASSERT_TRUE(a_.network->ClaimService({.id = kService}).ok());
   SendMad(*a_.network, PathWithin(),
           CmSidrReq{.request_id = IdOf(a_), .service_id = kService});
   a_.Receive();
@@ -631,20 +631,110 @@ TEST_F(GsiTest, ARequestThatNobodyServesComesBackToBeRefused) {
 }
 
 TEST_F(GsiTest, AServiceIsOneProcesssUntilItIsReleased) {
-  ASSERT_TRUE(a_.network->ClaimService(kService).ok());
-  EXPECT_TRUE(absl::IsAlreadyExists(b_.network->ClaimService(kService)));
-  EXPECT_TRUE(b_.network->ClaimService(kService + 1).ok());
-  a_.network->ReleaseService(kService);
-  EXPECT_TRUE(b_.network->ClaimService(kService).ok());
+  ASSERT_TRUE(a_.network->ClaimService({.id = kService}).ok());
+  EXPECT_TRUE(
+      absl::IsAlreadyExists(b_.network->ClaimService({.id = kService})));
+  EXPECT_TRUE(b_.network->ClaimService({.id = kService + 1}).ok());
+  a_.network->ReleaseService({.id = kService});
+  EXPECT_TRUE(b_.network->ClaimService({.id = kService}).ok());
+}
+
+constexpr Gid kAll4 = Mapped(Gid{});
+constexpr Gid kOf6 = {0xfd, 1};
+
+// As two servers of one port on two addresses.
+TEST_F(GsiTest, AServiceIsOneProcesssAtEachAddress) {
+  const Gid one = Localhost(1);
+  const Gid two = Localhost(2);
+  for (Process* const process : {&a_, &b_}) {
+    process->network->SetLocalGids({one, two, kOf6});
+  }
+  ASSERT_TRUE(a_.network->ClaimService({.id = kService, .address = one}).ok());
+  ASSERT_TRUE(b_.network->ClaimService({.id = kService, .address = two}).ok());
+  const auto request = [this](const Gid& to) {
+    a_.sink.arrived.clear();
+    b_.sink.arrived.clear();
+    SendMad(*a_.network, {.source = PathWithin().source, .destination = to},
+            Request(IdOf(a_), kService));
+    EXPECT_TRUE(ReceiveUntil({{&a_, &b_}}, [this] {
+      return a_.sink.arrived.size() + b_.sink.arrived.size() == 1;
+    }));
+    return b_.sink.arrived.size();
+  };
+  EXPECT_EQ(request(one), 0u);
+  EXPECT_EQ(request(two), 1u);
+  // Nobody's, to be refused by who asks.
+  b_.network->ReleaseService({.id = kService, .address = two});
+  EXPECT_EQ(request(two), 0u);
+}
+
+TEST_F(GsiTest, ARequestReachesWhoClaimedAllAddresses) {
+  for (const HostService& service :
+       {HostService{.id = kService, .address = kAll4},
+        HostService{.id = kService}}) {
+    ASSERT_TRUE(b_.network->ClaimService(service).ok());
+    b_.sink.arrived.clear();
+    SendMad(*a_.network, PathWithin(), Request(IdOf(a_), kService));
+    EXPECT_TRUE(
+        ReceiveUntil({{&a_, &b_}}, [&] { return !b_.sink.arrived.empty(); }));
+    b_.network->ReleaseService(service);
+  }
+}
+
+TEST_F(GsiTest, AllAddressesAndOneExcludeEachOther) {
+  const HostService one{.id = kService, .address = Localhost(1)};
+  const HostService six{.id = kService, .address = kOf6};
+  const HostService all4{.id = kService, .address = kAll4};
+  const HostService all6{.id = kService, .address = {}, .ipv6_only = true};
+  const HostService all{.id = kService};
+  struct Case {
+    HostService first;
+    HostService second;
+    bool collide;
+  };
+  for (Process* const process : {&a_, &b_}) {
+    process->network->SetLocalGids({Localhost(1), kOf6});
+  }
+  for (const Case& each :
+       {Case{one, all4, true}, Case{one, all, true}, Case{one, all6, false},
+        Case{one, six, false}, Case{six, all4, false}, Case{six, all6, true},
+        Case{six, all, true}, Case{all4, all6, false}, Case{all4, all, true},
+        Case{all6, all, true}, Case{all, all, true}}) {
+    for (const auto& [first, second] : {std::pair(each.first, each.second),
+                                        std::pair(each.second, each.first)}) {
+      SCOPED_TRACE(testing::PrintToString(first.address) + " and " +
+                   testing::PrintToString(second.address));
+      ASSERT_TRUE(a_.network->ClaimService(first).ok());
+      EXPECT_EQ(absl::IsAlreadyExists(b_.network->ClaimService(second)),
+                each.collide);
+      a_.network->ReleaseService(first);
+      b_.network->ReleaseService(second);
+    }
+  }
+}
+
+TEST_F(GsiTest, WhoWasRefusedKeepsNothing) {
+  const HostService one{.id = kService, .address = Localhost(1)};
+  ASSERT_TRUE(a_.network->ClaimService(one).ok());
+  ASSERT_FALSE(b_.network->ClaimService({.id = kService}).ok());
+  a_.network->ReleaseService(one);
+  EXPECT_TRUE(a_.network->ClaimService({.id = kService}).ok());
+}
+
+TEST_F(GsiTest, AProcessMayHaveBothItself) {
+  ASSERT_TRUE(
+      a_.network->ClaimService({.id = kService, .address = Localhost(1)}).ok());
+  EXPECT_TRUE(a_.network->ClaimService({.id = kService}).ok());
 }
 
 TEST_F(GsiTest, AServiceClaimedTwiceIsReleasedTwice) {
-  ASSERT_TRUE(a_.network->ClaimService(kService).ok());
-  ASSERT_TRUE(a_.network->ClaimService(kService).ok());
-  a_.network->ReleaseService(kService);
-  EXPECT_TRUE(absl::IsAlreadyExists(b_.network->ClaimService(kService)));
-  a_.network->ReleaseService(kService);
-  EXPECT_TRUE(b_.network->ClaimService(kService).ok());
+  ASSERT_TRUE(a_.network->ClaimService({.id = kService}).ok());
+  ASSERT_TRUE(a_.network->ClaimService({.id = kService}).ok());
+  a_.network->ReleaseService({.id = kService});
+  EXPECT_TRUE(
+      absl::IsAlreadyExists(b_.network->ClaimService({.id = kService})));
+  a_.network->ReleaseService({.id = kService});
+  EXPECT_TRUE(b_.network->ClaimService({.id = kService}).ok());
 }
 
 TEST_F(GsiTest, AnAnswerReachesTheSlotOfItsId) {
@@ -667,7 +757,7 @@ TEST_F(GsiTest, WhatIsForNobodyIsDropped) {
 
 TEST_F(GsiTest, RequestsOutliveAFullQueue) {
   constexpr size_t kRequests = 200;
-  ASSERT_TRUE(b_.network->ClaimService(kService).ok());
+  ASSERT_TRUE(b_.network->ClaimService({.id = kService}).ok());
   for (size_t i = 0; i < kRequests; ++i) {
     ASSERT_GT(a_.network->Room(PathWithin(), kGsiQpn), 0u);
     SendMad(*a_.network, PathWithin(), Request(IdOf(a_), kService));

@@ -310,7 +310,7 @@ TEST_F(WireTest, ARequestFromTheWireReachesWhoClaimedTheService) {
   Process holder(there_, Localhost(2));
   Process b(there_, Localhost(2));
   holder.network->set_wants_wire(true);
-  ASSERT_TRUE(b.network->ClaimService(kService).ok());
+  ASSERT_TRUE(b.network->ClaimService({.id = kService}).ok());
   const CmReq req = Request(CommId{5}, kService);
   SendMad(*a.network, path_, req);
   a.network->Flush();

@@ -14,7 +14,7 @@ import sys
 import unittest
 
 import soft_programs
-from soft_programs import (IPV4, IPV6, finish, has_service, listens_on,
+from soft_programs import (IPV4, IPV6, OTHER_IPV4, finish, has_service, listens_on,
                            run_on_soft, stop, wait_for)
 
 REPEATS = int(os.environ.get("ND_REPEATS", "1"))
@@ -147,6 +147,25 @@ class RdmaCm(SoftTest):
                 ["rping", "-c", "-a", IPV4, "-C", "5", "-V"]))
             self.assertEqual(status, 0, output)
         stop(server)
+
+    def test_two_servers_have_one_port_on_two_addresses(self) -> None:
+        servers = {}
+        for address in (IPV4, OTHER_IPV4):
+            servers[address] = run_on_soft(["rping", "-s", "-a", address, "-C", "5",
+                                            "-V"])
+            wait_for(lambda address=address: has_service(7174, address),
+                     servers[address])
+        for everywhere in ("0.0.0.0", "127.0.0.1"):
+            status, output = finish(run_on_soft(
+                ["rping", "-s", "-a", everywhere, "-C", "5"]))
+            self.assertNotEqual(status, 0, output)
+            self.assertIn("rdma_bind_addr", output)
+        for address, server in reversed(servers.items()):
+            status, output = finish(run_on_soft(
+                ["rping", "-c", "-a", address, "-C", "5", "-V"]))
+            self.assertEqual(status, 0, output)
+            status, output = finish(server)
+            self.assertEqual(status, 0, output)
 
     def test_rping_to_nobody_is_rejected(self) -> None:
         status, output = finish(run_on_soft(["rping", "-c", "-a", IPV4, "-C", "1"]))

@@ -278,6 +278,9 @@ class Descriptors(RoughTest):
             with self.subTest(way):
                 self.must_succeed(self.start([helper("soft_closed_fds"), way]))
 
+    def test_rdma_cms_is_moved(self) -> None:
+        self.must_succeed(self.start([helper("soft_moved_channel")]))
+
     def test_too_few(self) -> None:
         """The program says so, or has enough. rping's server ends when a client
         leaves it in the middle of connecting."""

@@ -15,6 +15,7 @@ import time
 LIMIT_S = 60
 
 IPV4 = "10.98.0.1"
+OTHER_IPV4 = "10.98.0.2"
 IPV6 = "fd98::1"
 
 _ndsoft = ""
@@ -78,10 +79,11 @@ def soft_names() -> list[str]:
         return [line.split()[-1] for line in lines if "@nd-soft/" in line]
 
 
-def has_service(port: int) -> bool:
-    """Whether a process has bound the port of rdma_cm's port spaces: it may not
-    listen yet."""
-    return any(re.search(rf"@nd-soft/service/[0-9a-f]+{port:04x}$", name)
+def has_service(port: int, ipv4: str = "") -> bool:
+    """Whether a process has bound the port of rdma_cm's port spaces, at this
+    address or any: it may not listen yet."""
+    place = "".join(f"{int(part):02x}" for part in ipv4.split(".")) if ipv4 else ""
+    return any(re.search(rf"@nd-soft/service/[0-9a-f]+{port:04x}/.*{place}$", name)
                for name in soft_names())
 
 

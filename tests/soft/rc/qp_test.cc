@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "soft/rc/bench.h"
 
@@ -334,34 +335,99 @@ TEST_F(QpTest, DrainedIsToldAgainTheNextTime) {
   EXPECT_EQ(completions_.Take(), "event 5, event 5");
 }
 
-TEST_F(QpTest, OnlyTheNextPermittedWriteBegins) {
+TEST_F(QpTest, OnlyTheNextPermittedMessageBegins) {
   const Reth reth{.address = kAddress, .rkey = kKey, .length = kMtu + 1};
   const auto first = [&reth](uint32_t psn) {
     return WriteRequest(Opcode::kRcWriteFirst, psn, kMtu, reth);
   };
-  EXPECT_FALSE(qp_.BeginsWrite(first(0)));
+  EXPECT_FALSE(qp_.BeginsPayload(first(0)));
   MoveTo(QpState::kRts);
-  EXPECT_TRUE(qp_.BeginsWrite(first(0)));
-  EXPECT_FALSE(qp_.BeginsWrite(first(1)));
-  EXPECT_FALSE(qp_.BeginsWrite(Message(Opcode::kRcSendFirst, 0, kMtu)));
+  EXPECT_TRUE(qp_.BeginsPayload(first(0)));
+  EXPECT_FALSE(qp_.BeginsPayload(first(1)));
+  EXPECT_TRUE(qp_.BeginsPayload(Message(Opcode::kRcSendFirst, 0, kMtu)));
+  EXPECT_FALSE(qp_.BeginsPayload(Message(Opcode::kRcSendFirst, 1, kMtu)));
   After(first(0));
-  EXPECT_FALSE(qp_.BeginsWrite(first(0)));
-  EXPECT_FALSE(qp_.BeginsWrite(first(1)));
-  EXPECT_FALSE(qp_.BeginsWrite(WriteRequest(Opcode::kRcWriteLast, 1, 1, reth)));
+  EXPECT_FALSE(qp_.BeginsPayload(first(0)));
+  EXPECT_FALSE(qp_.BeginsPayload(first(1)));
+  EXPECT_FALSE(
+      qp_.BeginsPayload(WriteRequest(Opcode::kRcWriteLast, 1, 1, reth)));
   After(WriteRequest(Opcode::kRcWriteLast, 1, 1, reth));
-  EXPECT_TRUE(qp_.BeginsWrite(first(2)));
+  EXPECT_TRUE(qp_.BeginsPayload(first(2)));
   attributes_.access = IBV_ACCESS_REMOTE_READ;
   ASSERT_TRUE(Move(QpState::kRts));
-  EXPECT_FALSE(qp_.BeginsWrite(first(2)));
+  EXPECT_FALSE(qp_.BeginsPayload(first(2)));
+  EXPECT_TRUE(qp_.BeginsPayload(Message(Opcode::kRcSendOnly, 2, 4)));
+}
+
+TEST_F(QpTest, AReceiveThatIsTakenAheadServesTheSend) {
+  auto& bytes = receives_.Post(1, kMtu + 4);
+  receives_.Post(2, 4);
+  MoveTo(QpState::kRts);
+  const Packet first = Message(Opcode::kRcSendFirst, 0, kMtu);
+  EXPECT_EQ(qp_.PlaceOf(first, 0).length, 0u);
+  ASSERT_TRUE(qp_.TakeReceive(first));
+  const Slice place = qp_.PlaceOf(first, 0);
+  EXPECT_EQ(place.length, kMtu);
+  EXPECT_EQ(place.segments.front().data(), bytes.data());
+  EXPECT_EQ(qp_.PlaceOf(first, 4).offset, 4u);
+  EXPECT_EQ(qp_.PlaceOf(first, 5).length, 0u);
+  After(first);
+  After(Message(Opcode::kRcSendLast, 1, 4));
+  After(Message(Opcode::kRcSendOnly, 2, 4));
+  EXPECT_EQ(completions_.Take(),
+            "recv 1 ok " + std::to_string(kMtu + 4) + ", recv 2 ok 4");
+}
+
+TEST_F(QpTest, NoReceiveIsTakenAheadForWhatIsRefused) {
+  MoveTo(QpState::kRts);
+  EXPECT_FALSE(qp_.TakeReceive(Message(Opcode::kRcSendOnly, 0, 4)));
+  receives_.Post(1, 4);
+  EXPECT_FALSE(qp_.TakeReceive(Message(Opcode::kRcSendFirst, 0, kMtu - 1)));
+  EXPECT_FALSE(qp_.TakeReceive(Message(Opcode::kRcSendLast, 0, 4)));
+  ASSERT_TRUE(qp_.TakeReceive(Message(Opcode::kRcSendOnly, 0, 4)));
+  ASSERT_TRUE(Move(QpState::kErr));
+  EXPECT_EQ(completions_.Take(), "recv 1 status 5");
+}
+
+TEST_F(QpTest, AnAnswerBelongsWhereItsReadIs) {
+  attributes_.max_rd_atomic = 2;
+  MoveTo(QpState::kRts);
+  std::vector<std::byte> bytes(2 * kMtu);
+  const Segment segment(bytes);
+  const auto read = [&](uint64_t wr_id) {
+    return qp_.Post({.wr_id = wr_id,
+                     .operation = Operation::kRead,
+                     .signaled = true,
+                     .segments = {&segment, 1}});
+  };
+  ASSERT_EQ(read(1), PostResult::kPosted);
+  ASSERT_EQ(read(2), PostResult::kPosted);
+  const Packet first = ReadResponse(Opcode::kRcReadResponseFirst, 0, kMtu);
+  const Packet last = ReadResponse(Opcode::kRcReadResponseLast, 1, kMtu);
+  EXPECT_FALSE(qp_.BeginsPayload(first));  // nothing was asked
+  EXPECT_EQ(qp_.PlaceOf(first, 0).length, 0u);
+  Sent();
+  EXPECT_TRUE(qp_.BeginsPayload(first));
+  EXPECT_FALSE(qp_.BeginsPayload(last));
+  EXPECT_EQ(qp_.PlaceOf(last, 0).offset, kMtu);
+  EXPECT_EQ(qp_.PlaceOf(last, 0).length, kMtu);
+  // The second READ waits for the first.
+  const Packet next = ReadResponse(Opcode::kRcReadResponseFirst, 2, kMtu);
+  EXPECT_FALSE(qp_.BeginsPayload(next));
+  EXPECT_EQ(qp_.PlaceOf(next, 0).length, 0u);
+  After(first);
+  After(last);
+  EXPECT_TRUE(qp_.BeginsPayload(next));
+  EXPECT_FALSE(qp_.BeginsPayload(first));  // answered already
 }
 
 // ---- UC
 
 TEST_F(UcTest, AnyFirstPacketBeginsAWrite) {
   Packet first = Message(Opcode::kUcWriteOnly, 7, 4);
-  EXPECT_TRUE(qp_.BeginsWrite(first));
+  EXPECT_TRUE(qp_.BeginsPayload(first));
   first.bth.opcode = Opcode::kUcWriteLast;
-  EXPECT_FALSE(qp_.BeginsWrite(first));
+  EXPECT_FALSE(qp_.BeginsPayload(first));
 }
 
 TEST_F(UcTest, WorkCompletesWithItsLastPacket) {

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "soft/wire/burst.h"
+
 namespace nd::soft {
 namespace {
 
@@ -65,17 +67,28 @@ void SimOutbox::Open(Instant now, size_t source, size_t destination) {
 
 void SimOutbox::Send(const Outgoing& outgoing) {
   --room_;
-  const size_t headers = outgoing.packet.facts().header_bytes();
-  const size_t packet_bytes =
-      headers + outgoing.payload.length + outgoing.packet.bth.pad;
+  std::vector<std::byte> payload(outgoing.payload.length);
+  Gather(outgoing.payload, payload);
+  Packet packet = outgoing.packet;
+  packet.payload = payload;
+  if (!IsBurst(packet) || random_.OneIn(2)) return Seal(packet);
+  uint8_t begin = 0;
+  for (uint8_t end = 1; end <= packet.packets; ++end) {
+    if (end < packet.packets && !random_.OneIn(4)) continue;
+    Seal(PartOfBurst(packet, begin, static_cast<uint8_t>(end - begin)));
+    begin = end;
+  }
+}
+
+void SimOutbox::Seal(const Packet& packet) {
+  const size_t packet_bytes = WireBytes(packet);
   Datagram datagram{.source = source_,
                     .destination = destination_,
-                    .packets = outgoing.packet.packets,
+                    .packets = packet.packets,
                     .bytes = std::vector<std::byte>(packet_bytes + kIcrcBytes)};
   const std::span bytes(datagram.bytes);
-  ByteWriter writer(bytes.first(headers));
-  WriteHeaders(outgoing.packet, writer);
-  Gather(outgoing.payload, bytes.subspan(headers, outgoing.payload.length));
+  ByteWriter writer(bytes.first(packet_bytes));
+  Write(packet, writer);
   StoreIcrc(
       Icrc(HeadersBetween(source_, destination_), bytes.first(packet_bytes)),
       bytes.subspan(packet_bytes).first<kIcrcBytes>());

@@ -73,7 +73,8 @@ std::vector<Segment> Cut(std::span<std::byte> bytes, Random& random);
 
 NetHeaders HeadersBetween(size_t source, size_t destination);
 
-// Seals what it is given and hands it to the network.
+// Seals what it is given and hands it to the network. What goes as one may be
+// taken apart on its way, as faults do, so that any packet of it may be lost.
 class SimOutbox final : public Outbox {
  public:
   SimOutbox(SimNetwork& network, Random& random)
@@ -88,6 +89,8 @@ class SimOutbox final : public Outbox {
   void Send(const Outgoing& outgoing) override;
 
  private:
+  void Seal(const Packet& packet);
+
   SimNetwork& network_;
   Random& random_;
   Instant now_{};

@@ -6,10 +6,17 @@ namespace nd::soft {
 
 void SimNetwork::Send(Instant now, Datagram datagram) {
   ++sent_;
-  if (cut_ || random_.WithProbability(options_.loss)) return;
+  if (!Reaches(datagram) || random_.WithProbability(options_.loss)) return;
   if (random_.WithProbability(options_.duplicate)) Carry(now, datagram);
   if (random_.WithProbability(options_.corrupt)) Corrupt(datagram);
   Carry(now, std::move(datagram));
+}
+
+bool SimNetwork::Reaches(const Datagram& datagram) const {
+  if (cut_) return false;
+  return datagram.source == datagram.destination ||
+         (!cut_off_.contains(datagram.source) &&
+          !cut_off_.contains(datagram.destination));
 }
 
 void SimNetwork::Carry(Instant now, Datagram datagram) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "base/clock.h"
@@ -44,9 +45,18 @@ class SimNetwork {
 
   // While it is cut, what is sent is lost.
   void SetCut(bool cut) { cut_ = cut; }
+  // So is what a device that is cut off exchanges with the others.
+  void SetCutOff(size_t device, bool cut) {
+    if (cut) {
+      cut_off_.insert(device);
+    } else {
+      cut_off_.erase(device);
+    }
+  }
   uint64_t sent() const { return sent_; }
 
  private:
+  bool Reaches(const Datagram& datagram) const;
   void Carry(Instant now, Datagram datagram);
   void Corrupt(Datagram& datagram);
 
@@ -54,6 +64,7 @@ class SimNetwork {
   Random& random_;
   std::multimap<Instant, Datagram> in_flight_;
   bool cut_ = false;
+  std::set<size_t> cut_off_;
   uint64_t sent_ = 0;
 };
 

@@ -42,6 +42,7 @@ TEST(UnreliableSimulation, EveryPacketComesToWhatItMust) {
   const uint64_t seeds = FromEnvironment("ND_SIM_SEEDS", kSeeds);
   uint64_t received = 0;
   uint64_t dropped = 0;
+  uint64_t afterwards = 0;
   for (uint64_t seed = first; seed < first + seeds; ++seed) {
     UnreliableSimulation simulation(seed);
     const Findings findings = simulation.Run();
@@ -49,9 +50,14 @@ TEST(UnreliableSimulation, EveryPacketComesToWhatItMust) {
         << "seed " << seed << ":\n  " << absl::StrJoin(findings, "\n  ");
     received += simulation.received();
     dropped += simulation.dropped();
+    afterwards += simulation.received_afterwards();
   }
   RecordProperty("received", static_cast<int>(received));
   RecordProperty("dropped", static_cast<int>(dropped));
+  RecordProperty("received_afterwards", static_cast<int>(afterwards));
+  if (seeds >= kSeeds) {
+    EXPECT_GT(afterwards, 0u);
+  }
 }
 
 }  // namespace

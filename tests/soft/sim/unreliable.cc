@@ -184,6 +184,7 @@ class UnreliableSimulation::Node {
   bool stopped = false;   // in SQE
   bool given_up = false;  // in ERR
   bool pump_scheduled = false;
+  bool was_cut_off = false;  // and is so no more
 
   std::vector<Receive> receives;
   size_t receives_posted = 0;
@@ -242,8 +243,8 @@ class UnreliableSimulation::Wire final : public Network {
   std::optional<Instant> NextDeadline() const override { return {}; }
   bool Rest() override { return true; }
   int fd() const override { return -1; }
-  absl::Status ClaimService(uint64_t) override { return absl::OkStatus(); }
-  void ReleaseService(uint64_t) override {}
+  absl::Status ClaimService(const HostService&) override { return absl::OkStatus(); }
+  void ReleaseService(const HostService&) override {}
 
  private:
   void Check(const Message& message, const Packet& packet, uint32_t index,
@@ -419,6 +420,19 @@ void UnreliableSimulation::Schedule(Node& node) {
     agenda_.emplace(now_ + Duration(random_.Below(kWorkTime.count())),
                     [this, &node] { GiveUp(node); });
   }
+  if (random_.OneIn(4)) SchedulePartition(node);
+}
+
+// Some for good.
+void UnreliableSimulation::SchedulePartition(Node& node) {
+  const Instant at = now_ + Duration(random_.Below(kWorkTime.count()));
+  agenda_.emplace(at, [this, &node] { network_->SetCutOff(node.index, true); });
+  if (random_.OneIn(4)) return;
+  agenda_.emplace(at + Duration(random_.Below(kWorkTime.count() / 4)),
+                  [this, &node] {
+                    network_->SetCutOff(node.index, false);
+                    node.was_cut_off = true;
+                  });
 }
 
 // ---- Running.
@@ -619,6 +633,8 @@ void UnreliableSimulation::Deliver(const Datagram& datagram) {
                   now_);
   Compare(to, expected);
   ++(expected ? received_ : dropped_);
+  const bool afterwards = &from != &to && (from.was_cut_off || to.was_cut_off);
+  if (expected && afterwards) ++received_afterwards_;
 }
 
 void UnreliableSimulation::Compare(Node& to,

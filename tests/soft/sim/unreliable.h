@@ -1,6 +1,6 @@
 // UC and UD queue pairs of the device in the simulation: random work of random
-// applications, a network that loses, repeats, reorders and corrupts, and for
-// each packet that arrives what must come of it.
+// applications, a network that loses, repeats, reorders, corrupts and falls
+// into parts, and for each packet that arrives what must come of it.
 #ifndef ND_TESTS_SOFT_SIM_UNRELIABLE_H_
 #define ND_TESTS_SOFT_SIM_UNRELIABLE_H_
 
@@ -39,6 +39,9 @@ class UnreliableSimulation {
   // Messages that arrived, and packets that did not make one.
   uint64_t received() const { return received_; }
   uint64_t dropped() const { return dropped_; }
+  // Messages from a node that arrived at another one after one of the two had
+  // been cut off from the rest.
+  uint64_t received_afterwards() const { return received_afterwards_; }
 
  private:
   struct Message;
@@ -60,6 +63,7 @@ class UnreliableSimulation {
   Message DrawMessage(const Node& from);
   void DrawReceives(Node& node);
   void Schedule(Node& node);
+  void SchedulePartition(Node& node);
 
   // Running.
   bool Step();
@@ -93,6 +97,7 @@ class UnreliableSimulation {
   Findings findings_;
   uint64_t received_ = 0;
   uint64_t dropped_ = 0;
+  uint64_t received_afterwards_ = 0;
   std::unique_ptr<SimNetwork> network_;
   std::multimap<Instant, std::function<void()>> agenda_;
   std::vector<std::unique_ptr<Node>> nodes_;
