@@ -42,12 +42,6 @@ absl::StatusOr<std::unique_ptr<CqReader>> CqReader::Create(
   return absl::WrapUnique(new CqReader(std::move(waiter)));
 }
 
-absl::StatusOr<CqReader::Batch> CqReader::Wait(Duration at_most,
-                                               const Cancellation* cancel) {
-  if (waiter_.mode() != verbs::WaitMode::kBusy) return Sleep(at_most, cancel);
-  return at_most < kSlice ? Poll() : Spin(cancel);
-}
-
 absl::StatusOr<CqReader::Batch> CqReader::Spin(const Cancellation* cancel) {
   for (int i = 0; i < kPollsPerLook; ++i) {
     const absl::StatusOr<size_t> count = Look();

@@ -40,7 +40,10 @@ class CqReader {
   // mode a wait shorter than kSlice is one poll. CANCELLED when `cancel` says
   // so.
   static constexpr Duration kSlice = std::chrono::milliseconds(100);
-  absl::StatusOr<Batch> Wait(Duration at_most, const Cancellation* cancel);
+  absl::StatusOr<Batch> Wait(Duration at_most, const Cancellation* cancel) {
+    if (waiter_.mode() != verbs::WaitMode::kBusy) return Sleep(at_most, cancel);
+    return at_most < kSlice ? Poll() : Spin(cancel);
+  }
 
  private:
   // Where there are fewer processors than threads that spin, the one that is
