@@ -197,9 +197,9 @@ class TestSessionPhase : public TestSessionTest {
     session_->OnMessage(v1::StartPhase());
     session_->ArmPhase();
     ScriptedSide side(std::move(script));
-    return session_
-        ->RunPhase(side, {.silence = kWait, .longest = kWait}, nullptr)
-        .status();
+    TestSession::PhaseOptions options;
+    options.silence = options.longest = kWait;
+    return session_->RunPhase(side, options, nullptr).status();
   }
 };
 
