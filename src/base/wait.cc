@@ -31,16 +31,19 @@ namespace {
 
 pollfd Reading(int fd) { return {.fd = fd, .events = POLLIN, .revents = 0}; }
 
-// `second` may be -1 for none.
+// `second` may be -1 for none; who sleeps once a message pays for each
+// descriptor that poll(2) gets.
 absl::Status Wait(int first, int second, const Deadline& deadline,
                   const Cancellation* cancel) {
-  pollfd fds[3] = {Reading(first), Reading(second),
-                   Reading(cancel != nullptr ? cancel->fd() : -1)};
+  pollfd fds[3] = {Reading(first),
+                   Reading(cancel != nullptr ? cancel->fd() : -1),
+                   Reading(second)};
+  const nfds_t count = second < 0 ? 2 : 3;
   for (;;) {
     if (cancel != nullptr && cancel->cancelled()) return absl::CancelledError();
-    const int ready = poll(fds, 3, deadline.RemainingMillis());
+    const int ready = poll(fds, count, deadline.RemainingMillis());
     if (ready < 0 && errno != EINTR) return ErrnoStatus(errno, "poll");
-    const int seen = ready > 0 ? fds[0].revents | fds[1].revents : 0;
+    const int seen = ready > 0 ? fds[0].revents | fds[2].revents : 0;
     if ((seen & POLLNVAL) != 0) return ErrnoStatus(EBADF, "poll");
     if (seen != 0) return absl::OkStatus();
     if (ready <= 0 && deadline.Passed()) return absl::DeadlineExceededError("");

@@ -112,16 +112,19 @@ absl::StatusOr<size_t> CompletionQueue::Poll(std::span<Completion> out) {
     ibv_wc wcs[kPollBatch];
     const size_t wanted = std::min(kPollBatch, out.size() - taken);
     const int polled = ibv_poll_cq(cq_, static_cast<int>(wanted), wcs);
-    if (polled < 0) {
-      return ErrnoStatus(
-          EIO, absl::StrCat("ibv_poll_cq, device ", context_->name()));
-    }
+    if (polled < 0) [[unlikely]]
+      return PollFailed();
     for (int i = 0; i < polled; ++i) {
       if (Translate(wcs[i], out[taken])) ++taken;
     }
     if (static_cast<size_t>(polled) < wanted) break;
   }
   return taken;
+}
+
+absl::Status CompletionQueue::PollFailed() const {
+  return ErrnoStatus(EIO,
+                     absl::StrCat("ibv_poll_cq, device ", context_->name()));
 }
 
 bool CompletionQueue::Translate(const ibv_wc& wc, Completion& out) {

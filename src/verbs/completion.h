@@ -106,6 +106,7 @@ class CompletionQueue {
   void Register(QueuePair* qp);
   void Unregister(const QueuePair* qp);
   QueuePair* Find(uint32_t qpn);
+  absl::Status PollFailed() const;
   bool Translate(const ibv_wc& wc, Completion& out);
 
   const std::shared_ptr<Context> context_;

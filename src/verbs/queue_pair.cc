@@ -78,6 +78,8 @@ const OpcodeFacts& FactsOf(ibv_wr_opcode opcode) {
 }
 
 uint64_t TotalLength(std::span<const ibv_sge> sges) {
+  if (sges.size() == 1) [[likely]]
+    return sges.front().length;
   uint64_t length = 0;
   for (const ibv_sge& sge : sges) length += sge.length;
   return length;
@@ -469,8 +471,9 @@ absl::Status QueuePair::PostByWrApi(std::span<const SendRequest> requests) {
     // The flag for inline data is redundant by the manual, but rxe's provider
     // goes by it.
     qp_ex_->wr_flags = flags;
+    const bool has_data = FactsOf(request.opcode).has_data;
     BuildOperation(qp_ex_, request);
-    if (!FactsOf(request.opcode).has_data) continue;
+    if (!has_data) continue;
     if ((flags & IBV_SEND_INLINE) != 0) {
       SetInlineData(request.sges);
     } else if (request.sges.size() == 1) {

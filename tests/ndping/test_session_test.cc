@@ -2,8 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <functional>
 #include <string>
+#include <thread>
+#include <utility>
 
 namespace nd::ndping {
 namespace {
@@ -160,6 +164,77 @@ TEST_F(TestSessionTest, CloseMayEndAJobThatSaysSo) {
                         });
   EXPECT_TRUE(status.ok()) << status;
   EXPECT_TRUE(session_->AwaitClose(kWait).ok());
+}
+
+// A side whose phase is what the test says.
+class ScriptedSide final : public TestSide {
+ public:
+  using Script = std::function<absl::Status(PhaseControl&)>;
+  explicit ScriptedSide(Script script) : script_(std::move(script)) {}
+
+  v1::Layout layout() const override { return {}; }
+  absl::Status SetPeerLayout(const v1::Layout&) override { return {}; }
+  absl::Status Prepare(uint32_t) override { return {}; }
+  absl::StatusOr<v1::PhaseReport> Run(uint32_t, PhaseControl& control,
+                                      Histogram*) override {
+    const absl::Status status = script_(control);
+    if (!status.ok()) return status;
+    return v1::PhaseReport();
+  }
+  absl::Status WatchConnections(const Deadline&, const Cancellation*) override {
+    return {};
+  }
+  void Disconnect() override {}
+
+ private:
+  const Script script_;
+};
+
+class TestSessionPhase : public TestSessionTest {
+ protected:
+  absl::Status RunPhase(ScriptedSide::Script script) {
+    BringToIdle();
+    session_->OnMessage(v1::StartPhase());
+    session_->ArmPhase();
+    ScriptedSide side(std::move(script));
+    TestSession::PhaseOptions options;
+    options.silence = options.longest = kWait;
+    return session_->RunPhase(side, options, nullptr).status();
+  }
+};
+
+long SleepsOfThisThread() {
+  rusage usage{};
+  getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_nvcsw;
+}
+
+TEST_F(TestSessionPhase, WhoWaitsForThePeerToBeDoneSleepsAllTheWhile) {
+  const absl::Status status = RunPhase([&](PhaseControl& control) {
+    std::thread peer([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      session_->OnMessage(v1::PhaseDone());
+    });
+    const long before = SleepsOfThisThread();
+    const absl::Status waited = control.AwaitPeerDone();
+    EXPECT_LT(SleepsOfThisThread() - before, 10);
+    EXPECT_TRUE(control.peer_done());
+    peer.join();
+    return waited;
+  });
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+TEST_F(TestSessionPhase, WhoWaitsForThePeerToBeDoneHearsThatTheTestEnds) {
+  const absl::Status status = RunPhase([&](PhaseControl& control) {
+    std::thread peer([&] { session_->OnVanished(""); });
+    const absl::Status waited = control.AwaitPeerDone();
+    peer.join();
+    EXPECT_TRUE(absl::IsCancelled(waited)) << waited;
+    return waited;
+  });
+  EXPECT_FALSE(status.ok());
+  EXPECT_THAT(Cause(), HasSubstr("client C vanished"));
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "base/mutex.h"
@@ -47,14 +48,13 @@ class Meeting {
     MutexLock lock(&mutex_);
     done_[side] = std::move(told);
     is_done_[side] = true;
-    const Deadline deadline = Deadline::After(seconds(60));
-    while (!is_done_[1 - side]) {
-      if (cancel_.cancelled()) return absl::CancelledError("cancelled");
-      if (deadline.Passed()) return absl::DeadlineExceededError("no meeting");
-      changed_.WaitWithTimeout(&mutex_, absl::Milliseconds(5));
-    }
     changed_.SignalAll();
-    return done_[1 - side];
+    return AwaitDone(1 - side);
+  }
+
+  absl::StatusOr<v1::PhaseDone> Await(int side) {
+    MutexLock lock(&mutex_);
+    return AwaitDone(side);
   }
 
   bool interrupted(int side) const {
@@ -65,6 +65,17 @@ class Meeting {
   Cancellation& cancel() { return cancel_; }
 
  private:
+  absl::StatusOr<v1::PhaseDone> AwaitDone(int side)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const Deadline deadline = Deadline::After(seconds(60));
+    while (!is_done_[side]) {
+      if (cancel_.cancelled()) return absl::CancelledError("cancelled");
+      if (deadline.Passed()) return absl::DeadlineExceededError("no meeting");
+      changed_.WaitWithTimeout(&mutex_, absl::Milliseconds(5));
+    }
+    return done_[side];
+  }
+
   Cancellation cancel_;
   std::atomic<bool> interrupted_{false};
   std::array<std::atomic<bool>, 2> is_done_{};
@@ -80,6 +91,10 @@ class Control final : public PhaseControl {
   absl::StatusOr<v1::PhaseDone> ExchangeDone(
       const v1::PhaseDone& mine) override {
     return meeting_.Exchange(side_, mine);
+  }
+  absl::Status AwaitPeerDone() override {
+    waiting_ = true;
+    return meeting_.Await(1 - side_).status();
   }
   bool interrupted() const override { return meeting_.interrupted(side_); }
   bool peer_done() const override {

@@ -232,7 +232,7 @@ bool Run::HasAllThatIsKnown() const {
 
 absl::Status Run::Watch() {
   meter_.Start();
-  return AwaitPeer(phase_);
+  return phase_.control.AwaitPeerDone();
 }
 
 absl::Status Run::Serve() {

@@ -42,16 +42,11 @@ absl::StatusOr<std::unique_ptr<CqReader>> CqReader::Create(
   return absl::WrapUnique(new CqReader(std::move(waiter)));
 }
 
-absl::StatusOr<CqReader::Batch> CqReader::Wait(Duration at_most,
-                                               const Cancellation* cancel) {
-  if (waiter_.mode() != verbs::WaitMode::kBusy) return Sleep(at_most, cancel);
-  return at_most < kSlice ? Poll() : Spin(cancel);
-}
-
 absl::StatusOr<CqReader::Batch> CqReader::Spin(const Cancellation* cancel) {
   for (int i = 0; i < kPollsPerLook; ++i) {
-    absl::StatusOr<Batch> batch = Poll();
-    if (!batch.ok() || !batch->empty()) return batch;
+    const absl::StatusOr<size_t> count = Look();
+    if (!count.ok()) return count.status();
+    if (*count > 0) return Judge(*count);
   }
   if (cancel != nullptr && cancel->cancelled()) return absl::CancelledError("");
   return Batch();
@@ -59,8 +54,12 @@ absl::StatusOr<CqReader::Batch> CqReader::Spin(const Cancellation* cancel) {
 
 absl::StatusOr<CqReader::Batch> CqReader::Sleep(Duration at_most,
                                                 const Cancellation* cancel) {
-  const absl::StatusOr<size_t> count =
-      waiter_.Wait(batch_, Deadline::After(std::min(at_most, kSlice)), cancel);
+  // What is there is taken without a look at the clock.
+  absl::StatusOr<size_t> count = waiter_.Poll(batch_);
+  if (count.ok() && *count == 0) {
+    count = waiter_.Wait(batch_, Deadline::After(std::min(at_most, kSlice)),
+                         cancel);
+  }
   if (absl::IsDeadlineExceeded(count.status())) return Batch();
   if (!count.ok()) return count.status();
   return Judge(*count);

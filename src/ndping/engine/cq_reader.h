@@ -30,13 +30,8 @@ class CqReader {
 
   // What is there now.
   absl::StatusOr<Batch> Poll() {
-    const absl::StatusOr<size_t> count = waiter_.Poll(batch_);
+    const absl::StatusOr<size_t> count = Look();
     if (!count.ok()) return count.status();
-    if (*count == 0) {
-      if (++fruitless_ >= kPatience) Yield();
-      return Batch();
-    }
-    fruitless_ = 0;
     return Judge(*count);
   }
 
@@ -44,8 +39,11 @@ class CqReader {
   // the caller can look at what else there is: then the batch is empty. In busy
   // mode a wait shorter than kSlice is one poll. CANCELLED when `cancel` says
   // so.
-  static constexpr Duration kSlice = std::chrono::milliseconds(20);
-  absl::StatusOr<Batch> Wait(Duration at_most, const Cancellation* cancel);
+  static constexpr Duration kSlice = std::chrono::milliseconds(100);
+  absl::StatusOr<Batch> Wait(Duration at_most, const Cancellation* cancel) {
+    if (waiter_.mode() != verbs::WaitMode::kBusy) return Sleep(at_most, cancel);
+    return at_most < kSlice ? Poll() : Spin(cancel);
+  }
 
  private:
   // Where there are fewer processors than threads that spin, the one that is
@@ -56,6 +54,16 @@ class CqReader {
   explicit CqReader(verbs::CompletionWaiter waiter)
       : waiter_(std::move(waiter)) {}
 
+  // Fills the batch and says how many there are.
+  absl::StatusOr<size_t> Look() {
+    absl::StatusOr<size_t> count = waiter_.Poll(batch_);
+    if (!count.ok() || *count > 0) {
+      fruitless_ = 0;
+    } else if (++fruitless_ >= kPatience) {
+      Yield();
+    }
+    return count;
+  }
   absl::StatusOr<Batch> Spin(const Cancellation* cancel);
   absl::StatusOr<Batch> Sleep(Duration at_most, const Cancellation* cancel);
   void Yield();

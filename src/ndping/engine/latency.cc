@@ -163,12 +163,12 @@ absl::Status RunResponder(Phase& phase, PingPong& exchange, Outcome& outcome) {
   }
   outcome.meter.Stop();
   // The word that this side is done must not overtake its last answer.
-  return AwaitPeer(phase);
+  return phase.control.AwaitPeerDone();
 }
 
 absl::Status RunTarget(Phase& phase, Outcome& outcome) {
   outcome.meter.Start();
-  ND_RETURN_IF_ERROR(AwaitPeer(phase));
+  ND_RETURN_IF_ERROR(phase.control.AwaitPeerDone());
   outcome.meter.Stop();
   return absl::OkStatus();
 }

@@ -4,13 +4,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
-#include "ndping/engine/pacer.h"
 
 namespace nd::ndping {
 namespace {
-
-// Between two looks of a target that has nothing to do.
-constexpr Duration kGlance = std::chrono::milliseconds(5);
 
 uint64_t ThreadCpuNs() {
   timespec time{};
@@ -41,14 +37,6 @@ void Meter::AddTo(v1::PhaseReport& report) const {
 bool Phase::Cancelled() const {
   const Cancellation* const cancel = control.cancellation();
   return cancel != nullptr && cancel->cancelled();
-}
-
-absl::Status AwaitPeer(const Phase& phase) {
-  while (!phase.control.peer_done()) {
-    ND_RETURN_IF_ERROR(SleepTowards(Clock::Monotonic().Now() + kGlance,
-                                    phase.control.cancellation()));
-  }
-  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::PhaseDone> MeetPeer(const Phase& phase,

@@ -63,9 +63,6 @@ struct Phase {
   }
 };
 
-// The target of operations that it does not see: sleeps until the peer is done.
-absl::Status AwaitPeer(const Phase& phase);
-
 // Tells the peer what this side initiated, by queue, and returns what the peer
 // did.
 absl::StatusOr<v1::PhaseDone> MeetPeer(const Phase& phase,

@@ -31,6 +31,10 @@ class PhaseControl {
   virtual absl::StatusOr<v1::PhaseDone> ExchangeDone(
       const v1::PhaseDone& mine) = 0;
 
+  // Waits until the peer has said that it is done; CANCELLED when the test has
+  // ended. Sleeps all the while: who waits here disturbs no measurement.
+  virtual absl::Status AwaitPeerDone() = 0;
+
   // The user wants the phase to end early, cleanly.
   virtual bool interrupted() const = 0;
 

@@ -262,6 +262,10 @@ class TestSession::Phase final : public PhaseControl {
     return session_.AwaitPeerDone(Deadline::After(options_.longest));
   }
 
+  absl::Status AwaitPeerDone() override {
+    return session_.AwaitPeerDone(Deadline::After(options_.longest)).status();
+  }
+
   bool interrupted() const override {
     return (options_.interrupt != nullptr && options_.interrupt->cancelled()) ||
            session_.peer_was_interrupted_;
