@@ -10,6 +10,9 @@ set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_VERIFY_INTERFACE_HEADER_SETS ON)
 
 option(ND_WERROR "Treat warnings as errors" OFF)
+# Presets tsan and analyze build without, so that a file that does not include
+# what it uses is still found.
+option(ND_PCH "Precompile the headers that most files of a kind include" OFF)
 set(ND_SANITIZE "" CACHE STRING "Value of -fsanitize=, empty for none")
 
 add_library(nd_options INTERFACE)
@@ -28,12 +31,67 @@ if(ND_SANITIZE)
   target_link_options(nd_options INTERFACE -fsanitize=${ND_SANITIZE})
 endif()
 
-# nd_floor(NAME SOURCES ... HEADERS ... LINK ...): one static library a folder.
-# Its headers are named from the top of src/ ("base/clock.h").
+# nd_precompile(NAME [FOR_PROGRAMS] LINK ... HEADERS ...): the headers, compiled
+# once for the libraries, or programs, that nd_use_precompiled gives them to. LINK
+# is what the headers need: what it defines, those targets must define too. Programs
+# are compiled with -pthread, which comes with some of the libraries only.
+function(nd_precompile name)
+  if(NOT ND_PCH)
+    return()
+  endif()
+  cmake_parse_arguments(arg "FOR_PROGRAMS" "" "LINK;HEADERS" ${ARGN})
+  set(source ${CMAKE_CURRENT_BINARY_DIR}/${name}.cc)
+  file(CONFIGURE OUTPUT ${source} CONTENT "// Has only precompiled headers.\n")
+  add_library(${name} OBJECT ${source})
+  target_link_libraries(${name} PRIVATE nd_options ${arg_LINK})
+  target_precompile_headers(${name} PRIVATE ${arg_HEADERS})
+  if(arg_FOR_PROGRAMS)
+    set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(${name} PRIVATE -fPIE -pthread)
+  endif()
+endfunction()
+
+function(nd_use_precompiled target name)
+  if(NOT ND_PCH)
+    return()
+  endif()
+  target_precompile_headers(${target} REUSE_FROM ${name})
+  get_target_property(type ${target} TYPE)
+  if(type STREQUAL EXECUTABLE)
+    target_compile_options(${target} PRIVATE -pthread)
+  endif()
+  if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+    # For ccache, which preprocesses on its own. A precompiled header that does
+    # not fit costs time only.
+    target_compile_options(${target} PRIVATE
+      -fpch-preprocess -Wno-error=invalid-pch)
+  endif()
+endfunction()
+
+# nd_floor(NAME SOURCES ... HEADERS ... LINK ... [PRECOMPILED NAME]): one static
+# library a folder. Its headers are named from the top of src/ ("base/clock.h").
+#
+# Each header compiles alone. Where x.cc includes x.h first, which a test of the
+# tree demands, it has shown that already, unless something precompiled stood in
+# front; all_verify_interface_header_sets compiles the others.
 function(nd_floor name)
-  cmake_parse_arguments(arg "" "" "SOURCES;HEADERS;LINK;PRIVATE_LINK" ${ARGN})
+  cmake_parse_arguments(arg "" "PRECOMPILED" "SOURCES;HEADERS;LINK;PRIVATE_LINK" ${ARGN})
   add_library(${name} STATIC ${arg_SOURCES})
-  target_sources(${name} PUBLIC FILE_SET HEADERS
-    BASE_DIRS ${PROJECT_SOURCE_DIR}/src FILES ${arg_HEADERS})
+  set(compiled "")
+  if(NOT (ND_PCH AND arg_PRECOMPILED))
+    set(compiled ${arg_SOURCES})
+    list(TRANSFORM compiled REPLACE "\\.cc$" ".h")
+  endif()
+  set(shown ${arg_HEADERS})
+  set(unshown ${arg_HEADERS})
+  list(REMOVE_ITEM unshown ${compiled})
+  list(REMOVE_ITEM shown ${unshown})
+  target_sources(${name} PUBLIC
+    FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/src FILES ${unshown}
+    FILE_SET shown TYPE HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/src FILES ${shown})
+  set_property(TARGET ${name} PROPERTY INTERFACE_HEADER_SETS_TO_VERIFY HEADERS)
   target_link_libraries(${name} PUBLIC ${arg_LINK} PRIVATE nd_options ${arg_PRIVATE_LINK})
+  if(arg_PRECOMPILED)
+    nd_use_precompiled(${name} ${arg_PRECOMPILED})
+  endif()
 endfunction()

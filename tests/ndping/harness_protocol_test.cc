@@ -22,6 +22,7 @@
 #include "nd/v1/harness.grpc.pb.h"
 #include "ndping/fake_rdma.h"
 #include "ndping/harness/harness_internal.h"
+#include "ndping/log_keeper.h"
 
 namespace nd::ndping {
 namespace {
@@ -29,27 +30,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
-
-// Keeps the log, and waits for what shall be in it.
-class LogKeeper final : public LogSink {
- public:
-  void Write(const LogRecord& record) override {
-    absl::MutexLock lock(&mutex_);
-    text_.append(record.message).append("\n");
-  }
-  // The log, once it contains `part`, or after a long time.
-  std::string WaitFor(absl::string_view part) {
-    absl::MutexLock lock(&mutex_);
-    const auto contains = [&] { return absl::StrContains(text_, part); };
-    mutex_.AwaitWithTimeout(absl::Condition(&contains),
-                            absl::FromChrono(kLongTime));
-    return text_;
-  }
-
- private:
-  absl::Mutex mutex_;
-  std::string text_;
-};
 
 // Remembers what it is told.
 class Recorder final : public TestObserver {
@@ -638,10 +618,14 @@ TEST_F(HarnessProtocolTest, PhaseThatMovesButNeverEndsHitsTheLimit) {
   wire_.client.run = HangingRun;
   wire_.server.run = [](uint32_t, PhaseControl& control,
                         Histogram*) -> absl::StatusOr<v1::PhaseReport> {
-    while (!control.cancellation()->cancelled()) {
+    // A message a millisecond, until it is cancelled.
+    absl::Status waited;
+    do {
       ++control.messages;
-      absl::SleepFor(absl::Milliseconds(1));
-    }
+      waited =
+          WaitReadable(control.cancellation()->fd(),
+                       Deadline::After(std::chrono::milliseconds(1)), nullptr);
+    } while (absl::IsDeadlineExceeded(waited));
     return absl::CancelledError("");
   };
   StartBoth();

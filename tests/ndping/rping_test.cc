@@ -16,7 +16,11 @@
 #include <thread>
 #include <vector>
 
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "base/until_true.h"
 #include "ndping/local/registration.h"
+#include "ndping/log_keeper.h"
 #include "ndping/rping/krping.h"
 #include "ndping/rping/rping_link.h"
 #include "verbs/hand_pair.h"
@@ -31,44 +35,6 @@ using verbs::LocalAddress;
 using verbs::OrDie;
 using verbs::PeerAddress;
 
-// A server in a thread of its own, stopped at the end.
-class RunningServer {
- public:
-  explicit RunningServer(
-      RpingServer::Options options = {.address = PeerAddress(AF_INET)})
-      : stop_(OrDie(Cancellation::Create())),
-        server_(OrDie(RpingServer::Create(options))),
-        thread_([this] { status_ = server_->Serve(stop_, nullptr); }) {}
-
-  ~RunningServer() { Stop().IgnoreError(); }
-
-  // Stops it and returns how it ended.
-  absl::Status Stop() {
-    stop_.Cancel();
-    if (thread_.joinable()) thread_.join();
-    return status_;
-  }
-
-  verbs::SocketAddress address() const { return server_->address(); }
-  RpingServer::Counters counters() const { return server_->counters(); }
-
-  // Until `enough` holds of the counters: 20 s in vain have failed.
-  template <typename Enough>
-  void AwaitCounters(const Enough& enough) const {
-    const Deadline deadline = Deadline::After(std::chrono::seconds(20));
-    while (!enough(counters())) {
-      ASSERT_FALSE(deadline.Passed()) << "the counters did not come";
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-  }
-
- private:
-  Cancellation stop_;
-  std::unique_ptr<RpingServer> server_;
-  absl::Status status_;
-  std::jthread thread_;
-};
-
 struct Pings : RpingObserver {
   void OnPing(const RpingPing& ping) override {
     seen.push_back(ping);
@@ -79,6 +45,70 @@ struct Pings : RpingObserver {
   std::vector<RpingPing> seen;
   Cancellation* interrupt = nullptr;
   size_t interrupt_after = 0;
+};
+
+// Counts the pings of all of a server's connections.
+class PingCount : public RpingObserver {
+ public:
+  void OnPing(const RpingPing&) override {
+    absl::MutexLock lock(&mutex_);
+    ++count_;
+  }
+  // Whether so many came before a long time passed.
+  bool Reaches(int wanted) {
+    absl::MutexLock lock(&mutex_);
+    const auto enough = [&] { return count_ >= wanted; };
+    return mutex_.AwaitWithTimeout(absl::Condition(&enough),
+                                   absl::FromChrono(kLongTime));
+  }
+
+ private:
+  absl::Mutex mutex_;
+  int count_ = 0;
+};
+
+// A server in a thread of its own, stopped at the end. The log is its own.
+class RunningServer {
+ public:
+  explicit RunningServer(
+      RpingServer::Options options = {.address = PeerAddress(AF_INET)})
+      : stop_(OrDie(Cancellation::Create())),
+        server_(OrDie(RpingServer::Create(options))) {
+    SetLogSink(log_);
+    thread_ =
+        std::jthread([this] { status_ = server_->Serve(stop_, &pings_); });
+  }
+
+  ~RunningServer() {
+    Stop().IgnoreError();
+    SetLogSink(nullptr);
+  }
+
+  // Stops it and returns how it ended.
+  absl::Status Stop() {
+    stop_.Cancel();
+    if (thread_.joinable()) thread_.join();
+    return status_;
+  }
+
+  verbs::SocketAddress address() const { return server_->address(); }
+  RpingServer::Counters counters() const { return server_->counters(); }
+  PingCount& pings() { return pings_; }
+
+  // Until it has given up a client's connection, which is then counted.
+  void AwaitFailure() const {
+    EXPECT_THAT(log_->WaitFor("a client's connection ended"),
+                HasSubstr("a client's connection ended"));
+    EXPECT_EQ(counters().failed, 1u);
+  }
+
+ private:
+  Cancellation stop_;
+  PingCount pings_;
+  const std::shared_ptr<LogKeeper> log_ = std::make_shared<LogKeeper>();
+  std::unique_ptr<RpingServer> server_;
+  absl::Status status_;
+  std::jthread thread_;
 };
 
 RpingClientOptions ClientOf(const RunningServer& server, uint64_t count,
@@ -228,7 +258,7 @@ TEST_F(Rping, AServerThatStopsEndsItsClients) {
   RunningServer server;
   auto client = std::async(std::launch::async,
                            [&] { return RunClient(ClientOf(server, 0, 64)); });
-  server.AwaitCounters([](const auto& c) { return c.pings > 3; });
+  ASSERT_TRUE(server.pings().Reaches(4));
   EXPECT_TRUE(server.Stop().ok());
   const RpingResult result = client.get();
   EXPECT_EQ(result.status.code(), absl::StatusCode::kUnavailable)
@@ -268,7 +298,7 @@ void ExpectTurnedAway(const RpingAdvert& advert, const RunningServer& server) {
                          Deadline::After(std::chrono::seconds(20))));
   ASSERT_TRUE(link->SendAdvert(advert, step).ok());
   EXPECT_FALSE(link->ReceiveAdvert(step).ok());
-  server.AwaitCounters([](const auto& c) { return c.failed == 1; });
+  server.AwaitFailure();
   EXPECT_TRUE(RunClient(ClientOf(server, 3, 64)).status.ok());
 }
 
@@ -307,7 +337,7 @@ TEST_F(BadClient, AMessageOfAnotherLengthEndsItsConnectionOnly) {
 
   ASSERT_TRUE(qp->Post({.flags = IBV_SEND_SIGNALED}).ok());  // 0 bytes
 
-  server.AwaitCounters([](const auto& c) { return c.failed == 1; });
+  server.AwaitFailure();
   EXPECT_TRUE(RunClient(ClientOf(server, 3, 64)).status.ok());
 }
 
@@ -317,7 +347,7 @@ TEST_F(BadClient, ASilentOneIsLeftAfterTheIdleTime) {
   auto link = OrDie(
       RpingLink::Connect({.address = server.address()}, RpingLink::Options(),
                          Deadline::After(std::chrono::seconds(20))));
-  server.AwaitCounters([](const auto& c) { return c.failed == 1; });
+  server.AwaitFailure();
 }
 
 // Runs krping's two sides with the same options, and returns what they print.

@@ -4,9 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
+#include <fstream>
 #include <functional>
 #include <initializer_list>
 #include <memory>
@@ -16,6 +18,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "base/mutex.h"
@@ -577,12 +580,21 @@ TEST_F(TestSideTest, PeerThatVanishesMidTestIsNoticed) {
   }
 }
 
+// Whether a thread of this process waits for something: proc(5), state S.
+bool Sleeps(pid_t thread) {
+  std::ifstream file(absl::StrCat("/proc/self/task/", thread, "/stat"));
+  std::string line;
+  std::getline(file, line);
+  return absl::StrContains(line, ") S ");
+}
+
 TEST_F(TestSideTest, WatchEndsWhenCancelled) {
   ASSERT_NO_FATAL_FAILURE(
       Connect(Spec(v1::TEST_KIND_LATENCY, v1::OPERATION_SEND, {8})));
   Cancellation cancel = Cancellation::Create().value();
+  const pid_t watcher = gettid();
   std::thread canceller([&] {
-    std::this_thread::sleep_for(milliseconds(50));
+    EXPECT_TRUE(UntilTrue([&] { return Sleeps(watcher); }).ok());
     cancel.Cancel();
   });
   EXPECT_TRUE(absl::IsCancelled(
@@ -590,6 +602,34 @@ TEST_F(TestSideTest, WatchEndsWhenCancelled) {
   canceller.join();
   EXPECT_TRUE(absl::IsDeadlineExceeded(
       server_->WatchConnections(Deadline::After(milliseconds(10)), nullptr)));
+}
+
+// However long messages take to make and to check: on a slow processor a full
+// window of large ones takes longer than a peer may be silent.
+TEST_F(TestSideTest, InterruptDoesNotWaitForManyVerifiedMessages) {
+  constexpr uint64_t kSize = 1 << 18;
+  for (const v1::Operation operation :
+       {v1::OPERATION_SEND, v1::OPERATION_WRITE, v1::OPERATION_READ}) {
+    for (const v1::TestKind kind :
+         {v1::TEST_KIND_LATENCY, v1::TEST_KIND_BANDWIDTH}) {
+      const bool bandwidth = kind == v1::TEST_KIND_BANDWIDTH;
+      v1::TestSpec spec = Spec(kind, operation, {kSize});
+      SCOPED_TRACE(spec.ShortDebugString());
+      spec.set_iterations(100'000'000);
+      spec.set_warmup(0);
+      if (bandwidth) spec.set_depth(64);
+      ASSERT_NO_FATAL_FAILURE(Connect(spec));
+      Prepare(0);
+      meeting_->Interrupt();
+      const Outcome outcome = RunPrepared(0);
+      ASSERT_TRUE(outcome.client.ok()) << outcome.client.status();
+      ASSERT_TRUE(outcome.server.ok()) << outcome.server.status();
+      EXPECT_LE(outcome.client->messages(), bandwidth ? (1 << 20) / kSize : 1);
+      EXPECT_EQ(outcome.client->mismatched() + outcome.server->mismatched(),
+                0u);
+      TearDown();
+    }
+  }
 }
 
 TEST_F(TestSideTest, CancellationEndsBothSides) {

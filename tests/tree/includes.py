@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Includes go down only: fails and names each #include that goes up a floor.
+"""Includes go down only, and x.cc includes x.h first, which shows that it compiles
+alone: fails and names each #include that does otherwise.
 
 usage: includes.py ROOT
 """
@@ -82,6 +83,17 @@ def errors_of(path: pathlib.Path, place: tuple[str, ...]) -> list[str]:
     return found
 
 
+def own_header_errors(path: pathlib.Path, src: pathlib.Path) -> list[str]:
+    """Of a source that has a header: that must come before any other."""
+    header = path.with_suffix(".h")
+    if path.suffix != ".cc" or not header.exists():
+        return []
+    own = str(header.relative_to(src))
+    includes = filter(None, map(INCLUDE.match, path.read_text().splitlines()))
+    first = next((match.group(2) for match in includes), None)
+    return [] if first == own else [f"{path}: include {own} first"]
+
+
 def public_errors(path: pathlib.Path) -> list[str]:
     return [
         f"{path}:{number}: a public header includes only std and nd/"
@@ -99,6 +111,7 @@ def main(root: pathlib.Path) -> int:
         if path.suffix in (".h", ".cc"):
             files += 1
             errors += errors_of(path, path.relative_to(root / "src").parts)
+            errors += own_header_errors(path, root / "src")
     for path in sorted((root / "include").rglob("*.h")):
         files += 1
         errors += public_errors(path)

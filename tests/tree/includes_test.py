@@ -51,6 +51,16 @@ class Includes(unittest.TestCase):
         self.assertEqual(
             self.check("src/ndping/a.h", '#include "ndping/text/units.h"'), 1)
 
+    def test_a_source_includes_its_own_header_first(self):
+        for include, status in (('"base/a.h"', 0), ("<vector>", 1)):
+            with self.subTest(include), tempfile.TemporaryDirectory() as root:
+                folder = pathlib.Path(root) / "src" / "base"
+                folder.mkdir(parents=True)
+                (folder / "a.h").write_text("")
+                (folder / "a.cc").write_text(
+                    f'#include {include}\n#include "base/a.h"\n')
+                self.assertEqual(includes.main(pathlib.Path(root)), status)
+
     def test_an_empty_tree_is_a_mistake(self):
         self.assertEqual(self.check("src/base/a.txt", ""), 1)
 

@@ -17,6 +17,11 @@ namespace {
 // Turns of a busy loop between two looks at what others say.
 constexpr uint64_t kTurnsPerLook = 16;
 
+// Messages that are made and checked byte by byte cost time by their size.
+// After this much of them, a tenth of a second on the slowest processor that is
+// reckoned with, it is looked at what has come, and at what others say.
+constexpr uint64_t kVerifiedBytesPerLook = 1 << 20;
+
 // A credit comes without an event; who sleeps looks for it this often.
 constexpr Duration kCreditGlance = std::chrono::milliseconds(1);
 
@@ -61,6 +66,7 @@ class Run {
   uint64_t warmup_done_ = 0;
   uint64_t measured_ = 0;
   uint64_t turns_ = 0;
+  bool curtailed_ = false;  // more could have been posted at once
   bool stopping_ = false;
   bool interrupted_ = false;
 };
@@ -142,16 +148,26 @@ absl::Status Run::Part(std::optional<uint64_t> messages, Instant end) {
   return absl::OkStatus();
 }
 
-// Posts what may be posted on each QP in turn; true when a part is all posted.
+// Posts what may be posted on each QP in turn, but not too much work at once;
+// true when a part is all posted.
 absl::StatusOr<bool> Run::PostAll() {
+  const uint64_t size = std::max<uint64_t>(phase_.size, 1);
+  uint64_t work = phase_.plan.verify ? kVerifiedBytesPerLook
+                                     : std::numeric_limits<uint64_t>::max();
   bool all_posted = true;
+  curtailed_ = false;
   for (Initiator& initiator : initiators_) {
     uint64_t count = initiator.Room();
+    // One at least, so that no QP waits for the others to have nothing to do.
+    const uint64_t share = std::max<uint64_t>(work / size, 1);
+    curtailed_ = curtailed_ || (count > share && !pacer_.limits());
+    count = std::min(count, share);
     if (count > 0 && pacer_.limits()) {
       count = pacer_.Allowed(phase_.size, count);
       pacer_.Spend(count * phase_.size);
     }
     if (count > 0) ND_RETURN_IF_ERROR(initiator.Post(count));
+    work -= std::min(work, count * size);
     all_posted = all_posted && initiator.all_posted();
   }
   return all_posted;
@@ -160,6 +176,7 @@ absl::StatusOr<bool> Run::PostAll() {
 // How long a sleeper may sleep before it has to look at what makes no
 // completion: the rate limit, and credits.
 Duration Run::Patience() const {
+  if (curtailed_) return Duration::zero();
   Duration patience = CqReader::kSlice;
   if (pacer_.limits()) {
     patience = std::min(patience, pacer_.Wait());
@@ -181,8 +198,9 @@ absl::Status Run::Turn(Duration at_most) {
   for (const verbs::Completion& completion : batch) {
     ND_RETURN_IF_ERROR(Handle(completion));
   }
-  // A turn in vain has taken its time: the next look is due.
-  turns_ = batch.empty() ? 0 : turns_ + 1;
+  // A turn in vain, or with messages to make or to check, has taken its time:
+  // the next look is due.
+  turns_ = batch.empty() || phase_.plan.verify ? 0 : turns_ + 1;
   if (turns_ % kTurnsPerLook == 0) {
     phase_.control.messages.store(Completed() + taken_,
                                   std::memory_order_relaxed);
