@@ -61,7 +61,9 @@ class WireEnd final : public Network {
   std::optional<Instant> NextDeadline() const override { return {}; }
   bool Rest() override { return packets_.empty(); }
   int fd() const override { return -1; }
-  absl::Status ClaimService(const HostService&) override { return absl::OkStatus(); }
+  absl::Status ClaimService(const HostService&) override {
+    return absl::OkStatus();
+  }
   void ReleaseService(const HostService&) override {}
 
  private:

@@ -21,7 +21,9 @@ class SilentNetwork final : public Network {
   std::optional<Instant> NextDeadline() const override { return std::nullopt; }
   bool Rest() override { return true; }
   int fd() const override { return -1; }
-  absl::Status ClaimService(const HostService&) override { return absl::OkStatus(); }
+  absl::Status ClaimService(const HostService&) override {
+    return absl::OkStatus();
+  }
   void ReleaseService(const HostService&) override {}
 };
 

@@ -243,7 +243,9 @@ class UnreliableSimulation::Wire final : public Network {
   std::optional<Instant> NextDeadline() const override { return {}; }
   bool Rest() override { return true; }
   int fd() const override { return -1; }
-  absl::Status ClaimService(const HostService&) override { return absl::OkStatus(); }
+  absl::Status ClaimService(const HostService&) override {
+    return absl::OkStatus();
+  }
   void ReleaseService(const HostService&) override {}
 
  private:
