@@ -329,13 +329,13 @@ class Limits(RoughTest):
     def test_the_time_of_day_jumps(self) -> None:
         """With loss, so that timers run. The programs' own use of it aside. What the
         server sends arrives: it ends with its last acknowledgement, which nobody
-        would repeat."""
+        would repeat. (Faults are those of what a process receives.)"""
         clock = helper("libjumping_clock.so")
         lossy = {**os.environ, "ND_SOFT_FAULTS": "seed=7;drop=0.02"}
         command = ["ibv_rc_pingpong", "-g", "1", "-c", "-n", "300"]
         began = time.monotonic()
-        server = self.start_server(command, tcp_port=18515, preload=clock)
-        self.must_succeed(self.start([*command, IPV4], preload=clock, env=lossy))
+        server = self.start_server(command, tcp_port=18515, preload=clock, env=lossy)
+        self.must_succeed(self.start([*command, IPV4], preload=clock))
         finish(server, 5)
         server = self.start_server(["rping", "-s", "-C", "20", "-a", IPV4],
                                    cm_port=PORT, preload=clock)
