@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """ndping against perftest on the kernel's rdma_rxe: ratios, with their spread.
 
-usage: rxe.py NDPING [--rounds N] [--only NAME] [--json FILE]
+usage: rxe.py NDPING IDLE_THREAD [--rounds N] [--only NAME] [--json FILE]
 
-Runs in the guest (./dev bench rxe). In each round perftest and ndping run one
+Runs in the guest (./dev bench rxe). In each round perftest, perftest with a
+second thread that sleeps (the library IDLE_THREAD, preloaded) and ndping run one
 after the other with the same operation, size, count and queue depth, so that
-both meet the same machine. A line shows the medians of the rounds, their ratio,
-and the range that holds the ratio with 90 % confidence (by bootstrap). The
+all meet the same machine. A line shows the medians of the rounds, and ndping's
+ratio to each with the range that holds it with 90 % confidence (by bootstrap).
+Whoever posts to rxe makes a system call, which costs more in a process that has
+threads, as ndping has gRPC's; the second ratio is what is ndping's own. The
 guest's CPU is mostly emulated: absolute times say nothing, and where a program
 and its pages happen to lie moves it by half from one start to the next, so that
 few rounds prove little.
@@ -15,6 +18,7 @@ few rounds prove little.
 import argparse
 import dataclasses
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -66,20 +70,21 @@ def gid_index(device: str, address: str) -> str:
     raise LookupError(f"{device} has no GID for {address}")
 
 
-def perftest(case: Case) -> float:
+def perftest(case: Case, preload: str = "") -> float:
     """Microseconds (the median) of a lat case, MiB/s (the mean) of a bw case."""
     program = f"ib_{case.op}_{case.kind}"
     common = ["-F", "-s", str(case.size), "-n", str(case.iterations)]
     common += ["-e"] if case.events else []
+    env = {**os.environ, "LD_PRELOAD": preload}
     server = subprocess.Popen(
         [program, "-d", PEER_DEVICE, "-x", gid_index(PEER_DEVICE, PEER), *common],
-        stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+        stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, env=env)
     try:
         wait_for_port(18515)
         client = subprocess.run(
             [program, "-d", LOCAL_DEVICE, "-x", gid_index(LOCAL_DEVICE, LOCAL),
              *common, PEER],
-            capture_output=True, text=True, timeout=LIMIT_S, check=True)
+            capture_output=True, text=True, timeout=LIMIT_S, check=True, env=env)
         server.wait(LIMIT_S)
     finally:
         server.kill()
@@ -107,37 +112,40 @@ def ndping(binary: str, case: Case) -> float:
     return phase["bytes_per_second"] / (1 << 20)
 
 
+def ratio(ndping_s: list[float], peer_s: list[float]) -> str:
+    """The ratio of the medians, and where 90 % of those lie that resampled
+    rounds give."""
+    chance = random.Random(1)
+    again = sorted(
+        statistics.median(chance.choices(ndping_s, k=len(ndping_s)))
+        / statistics.median(chance.choices(peer_s, k=len(peer_s)))
+        for _ in range(2000))
+    middle = statistics.median(ndping_s) / statistics.median(peer_s)
+    return (f"{middle:6.3f} [{again[len(again) // 20]:.3f} .. "
+            f"{again[-len(again) // 20]:.3f}]")
+
+
 @dataclasses.dataclass
 class Result:
     case: Case
     perftest: list[float]
+    threaded: list[float]  # perftest with a second thread
     ndping: list[float]
-
-    def ratio(self) -> float:
-        return statistics.median(self.ndping) / statistics.median(self.perftest)
-
-    def range_of_ratio(self) -> tuple[float, float]:
-        """Where 90 % of the ratios lie that resampled rounds give."""
-        chance = random.Random(1)
-        ratios = sorted(
-            Result(self.case, chance.choices(self.perftest, k=len(self.perftest)),
-                   chance.choices(self.ndping, k=len(self.ndping))).ratio()
-            for _ in range(2000))
-        return ratios[len(ratios) // 20], ratios[-len(ratios) // 20]
 
     def line(self) -> str:
         unit = "us" if self.case.kind == "lat" else "MiB/s"
-        low, high = self.range_of_ratio()
-        return (f"{self.case.name:18} "
-                f"{statistics.median(self.perftest):9.1f} "
-                f"{statistics.median(self.ndping):9.1f} {unit:5} "
-                f"{self.ratio():6.3f} "
-                f"[{low:.3f} .. {high:.3f}]  {self.case.floor}")
+        medians = (statistics.median(figures) for figures in
+                   (self.perftest, self.threaded, self.ndping))
+        columns = " ".join(f"{median:9.1f}" for median in medians)
+        return (f"{self.case.name:18} {columns} {unit:5} "
+                f"{ratio(self.ndping, self.perftest)}  "
+                f"{ratio(self.ndping, self.threaded)}  {self.case.floor}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("ndping")
+    parser.add_argument("idle_thread")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--only", default="", help="the cases whose names contain this")
     parser.add_argument("--json", help="write all figures to this file")
@@ -148,14 +156,16 @@ def main() -> int:
     results = []
     try:
         wait_for_port(7470)
-        print(f"{'case':18} {'perftest':>9} {'ndping':>9} {'':5} "
-              f"{'ratio':>6} [90 % range]      wanted", flush=True)
+        print(f"{'case':18} {'perftest':>9} {'+ thread':>9} {'ndping':>9} {'':5} "
+              f"{'ndping to perftest':22}  {'to it with a thread':22}  wanted",
+              flush=True)
         for case in cases():
             if options.only not in case.name:
                 continue
-            result = Result(case, [], [])
+            result = Result(case, [], [], [])
             for _ in range(options.rounds):
                 result.perftest.append(perftest(case))
+                result.threaded.append(perftest(case, options.idle_thread))
                 result.ndping.append(ndping(options.ndping, case))
             results.append(result)
             print(result.line(), flush=True)

@@ -7,6 +7,15 @@
 #include "ndping/engine/message.h"
 
 namespace nd::ndping {
+namespace {
+
+// One doorbell for many messages spares work where messages are small. Large
+// ones set out sooner one by one; and where a doorbell is a system call that
+// moves the data, as with rxe, what one call leaves over goes to a thread of
+// the kernel's, which then competes for a processor with the one that polls.
+constexpr uint64_t kBurstBytes = 64 << 10;
+
+}  // namespace
 
 Initiator::Initiator(Phase& phase, Queue& queue, Verdict& verdict)
     : phase_(&phase),
@@ -28,8 +37,10 @@ uint64_t Initiator::Room() {
 }
 
 absl::Status Initiator::Post(uint64_t count) {
+  const uint64_t most = std::clamp<uint64_t>(
+      kBurstBytes / std::max<uint64_t>(phase_->size, 1), 1, kBurst);
   while (count > 0) {
-    const uint64_t burst = std::min<uint64_t>(count, kBurst);
+    const uint64_t burst = std::min(count, most);
     ND_RETURN_IF_ERROR(PostBurst(burst));
     count -= burst;
   }
