@@ -21,19 +21,12 @@ void PlacePieces(std::span<const std::byte> bytes, std::byte* place,
 
 void PlaceSome(std::span<const std::byte> bytes, const Slice& place,
                Random& random) {
-  bytes = bytes.first(std::min(bytes.size(), place.length));
-  uint64_t skip = place.offset;
-  for (const Segment& segment : place.segments) {
-    if (bytes.empty()) return;
-    if (skip >= segment.size()) {
-      skip -= segment.size();
-      continue;
-    }
-    const size_t size = std::min<size_t>(segment.size() - skip, bytes.size());
-    PlacePieces(bytes.first(size), segment.data() + skip, random);
-    bytes = bytes.subspan(size);
-    skip = 0;
-  }
+  Slice there = place;
+  there.length = std::min(bytes.size(), place.length);
+  ForEachPiece(there, [&](Segment piece) {
+    PlacePieces(bytes.first(piece.size()), piece.data(), random);
+    bytes = bytes.subspan(piece.size());
+  });
 }
 
 }  // namespace

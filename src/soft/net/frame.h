@@ -24,6 +24,10 @@ inline constexpr size_t kMaxHeaderBytes = 64;
 inline constexpr size_t kMaxPacketBytes = 4096 + kMaxHeaderBytes;
 // The most payload of packets that go as one.
 inline constexpr size_t kMaxBurstBytes = size_t{16} << 10;
+// Of so many packets that go as one, BTH to pad.
+constexpr size_t MostBytesOf(uint8_t packets) {
+  return packets == 1 ? kMaxPacketBytes : kMaxHeaderBytes + kMaxBurstBytes;
+}
 
 // The ends of the path of the last frame on a link.
 struct LinkEnds {

@@ -111,16 +111,10 @@ HostNetwork::HostNetwork(const HostNetworkOptions& options, ClaimedSlot claimed,
       wire_(options.udp_port, options.wire_addresses, events_, counters_) {}
 
 bool HostNetwork::IsLocal(const Gid& gid) const {
-  // As a rule the same as before.
-  if (last_local_ < local_gids_.size() &&
-      SameGid(local_gids_[last_local_], gid)) {
-    return true;
+  for (const Gid& local : local_gids_) {
+    if (SameGid(local, gid)) return true;
   }
-  const auto found = std::ranges::find_if(
-      local_gids_, [&gid](const Gid& local) { return SameGid(local, gid); });
-  if (found == local_gids_.end()) return false;
-  last_local_ = static_cast<size_t>(found - local_gids_.begin());
-  return true;
+  return false;
 }
 
 size_t HostNetwork::Room(const Path& path, Qpn destination) {
@@ -138,9 +132,7 @@ size_t HostNetwork::BurstBytes(const Path& path, Qpn destination) {
 
 void HostNetwork::Send(const Path& path, const Outgoing& outgoing) {
   const PacketSource packet(outgoing);
-  const bool single = outgoing.packet.packets == 1;
-  if (packet.size() >
-      (single ? kMaxPacketBytes : kMaxHeaderBytes + kMaxBurstBytes)) {
+  if (packet.size() > MostBytesOf(outgoing.packet.packets)) {
     ++counters_.dropped_malformed;
     return;
   }
@@ -339,9 +331,7 @@ void HostNetwork::OnFrame(const PeerFrame& frame, ArrivalSink& sink) {
   std::span<const std::byte> bytes = frame.bytes;
   const auto header = FrameHeader::Read(bytes, frame.ends);
   if (!header || header->packets == 0 ||
-      bytes.size() > (header->packets == 1
-                          ? kMaxPacketBytes
-                          : kMaxHeaderBytes + kMaxBurstBytes)) {
+      bytes.size() > MostBytesOf(header->packets)) {
     ++counters_.dropped_malformed;
     return;
   }

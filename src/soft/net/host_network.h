@@ -126,7 +126,6 @@ class HostNetwork final : public Network {
   EventSet events_;
   UnixSocket slot_socket_;
   std::vector<Gid> local_gids_;
-  mutable size_t last_local_ = 0;  // of them
   LoopbackQueue loopback_;
   Peers peers_;
   InboundLinks inbound_;
@@ -134,10 +133,11 @@ class HostNetwork final : public Network {
   GsiRouter gsi_router_;
   GsiMail mail_;
   Wire wire_;
-  Instant now_{};              // of the last Receive
-  uint32_t quiet_rounds_ = 0;  // since sockets were looked at
-  uint32_t vain_looks_ = 0;    // at sockets, since they brought something
-  uint32_t polls_ = 0;         // since sockets were looked at
+  Instant now_{};  // of the last Receive
+  // Since sockets were looked at: rounds that brought packets, and polls.
+  uint32_t quiet_rounds_ = 0;
+  uint32_t polls_ = 0;
+  uint32_t vain_looks_ = 0;  // at sockets, since they brought something
 };
 
 }  // namespace nd::soft

@@ -46,11 +46,11 @@ class Services {
     size_t times = 1;
   };
 
-  const HostNames& names_;
-  EventSet& events_;
   // Whether another process has it.
   bool Elsewhere(const HostService& service) const;
 
+  const HostNames& names_;
+  EventSet& events_;
   std::map<HostService, ClaimedService> claims_;
   uint32_t next_number_ = 0;
 };

@@ -2,6 +2,7 @@
 #ifndef ND_SOFT_RC_SEGMENTS_H_
 #define ND_SOFT_RC_SEGMENTS_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -27,6 +28,24 @@ void Gather(const Slice& slice, std::span<std::byte> out);
 // Copies `bytes` into `segments` from `offset` on. They must fit.
 void Scatter(std::span<const std::byte> bytes, Segments segments,
              uint64_t offset);
+
+// Calls visit(piece) for the pieces that make up the slice, in order.
+template <typename Visit>
+void ForEachPiece(const Slice& slice, Visit visit) {
+  uint64_t skip = slice.offset;
+  size_t left = slice.length;
+  for (const Segment& segment : slice.segments) {
+    if (left == 0) return;
+    if (skip >= segment.size()) {
+      skip -= segment.size();
+      continue;
+    }
+    const size_t size = std::min<size_t>(segment.size() - skip, left);
+    visit(segment.subspan(skip, size));
+    skip = 0;
+    left -= size;
+  }
+}
 
 }  // namespace nd::soft
 

@@ -183,7 +183,6 @@ constexpr int Part(int base, bool first, bool last, bool immediate) {
 
 size_t OpcodeFacts::header_bytes() const {
   size_t bytes = Bth::kSize;
-  if (headers == HeaderSet()) return bytes;
   if (headers.deth) bytes += Deth::kSize;
   if (headers.reth) bytes += Reth::kSize;
   if (headers.atomic_eth) bytes += AtomicEth::kSize;

@@ -4,6 +4,7 @@ namespace nd::soft {
 namespace {
 
 void ReadHeaders(const HeaderSet& has, ByteReader& reader, Packet& packet) {
+  if (has == HeaderSet()) return;  // as most packets
   if (has.deth) packet.deth = Deth::Read(reader);
   if (has.reth) packet.reth = Reth::Read(reader);
   if (has.atomic_eth) packet.atomic_eth = AtomicEth::Read(reader);
@@ -39,7 +40,7 @@ PacketFault Parse(std::span<const std::byte> bytes, Packet& packet) {
   if (packet.bth.version != 0) return PacketFault::kBadVersion;
   const OpcodeFacts& facts = packet.facts();
   if (!facts.known()) return PacketFault::kUnknownOpcode;
-  if (facts.headers != HeaderSet()) ReadHeaders(facts.headers, reader, packet);
+  ReadHeaders(facts.headers, reader, packet);
   if (!reader.ok() || reader.remaining() < packet.bth.pad) {
     return PacketFault::kTooShort;
   }
