@@ -3,8 +3,10 @@
 #ifndef ND_TRANSPORT_FRAME_FRAME_H_
 #define ND_TRANSPORT_FRAME_FRAME_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -16,7 +18,7 @@ namespace nd::transport {
 inline constexpr uint8_t kFrameVersion = 1;
 // Frames begin at multiples of this within a packet.
 inline constexpr size_t kFrameAlignment = 8;
-// Text of Reset, Goodbye and Abort, and the name of a stream.
+// Bytes of the text of Reset, Goodbye and Abort, and of the name of a stream.
 inline constexpr size_t kMaxText = 252;
 inline constexpr size_t kMaxStreamName = 255;
 
@@ -45,24 +47,41 @@ enum class FrameType : uint8_t {
   kAbort = 20,
 };
 
-std::string_view ToString(FrameType type);  // "Message", "Open", ...
 constexpr bool IsSequenced(FrameType type) { return type < FrameType::kCredit; }
 
+// What docs/wire.md says of a type.
+struct FrameFacts {
+  std::string_view name;    // empty: no such type
+  bool of_stream = false;   // the others have stream 0 and window 0
+  uint32_t min_length = 0;  // of the payload
+  uint32_t max_length = 0;
+
+  constexpr bool known() const { return !name.empty(); }
+};
+
+// "Message", "Open", ...; "unknown" for what is no type.
+std::string_view ToString(FrameType type);
+
+// A field that the type does not have is 0: a writer has to leave it so, and a
+// reader refuses it otherwise.
 struct FrameHeader {
   static constexpr size_t kSize = 32;
 
   FrameType type = FrameType::kCredit;
-  MessageClass message_class = MessageClass::kLatency;
-  uint32_t stream = 0;
-  uint32_t sequence = 0;
-  uint32_t length = 0;  // bytes of the payload
+  MessageClass message_class = MessageClass::kLatency;  // of sequenced types
+  uint32_t stream = 0;    // of a stream's types, where it is never 0
+  uint32_t sequence = 0;  // of sequenced types
+  uint32_t length = 0;    // bytes of the payload
   uint32_t credits = 0;
-  uint32_t window = 0;
+  uint32_t window = 0;  // of a stream's types
   bool operator==(const FrameHeader&) const = default;
 };
 
-// Payloads. Parse takes exactly what Write wrote; nothing for another length or
-// for reserved bytes that are not zero.
+// Instead of a grant's slot in an immediate: a packet in the ring.
+inline constexpr uint16_t kRingSlot = 0xffff;
+
+// Payloads. Parse takes exactly what Write wrote; nothing for another length,
+// for reserved bytes that are not zero, or for a value out of its range.
 struct Request {
   static constexpr size_t kSize = 16;
   uint32_t transfer = 0;
@@ -75,7 +94,7 @@ struct Request {
 struct Grant {
   static constexpr size_t kSize = 32;
   uint32_t transfer = 0;
-  uint32_t slot = 0;  // below 2^16
+  uint32_t slot = 0;  // below kRingSlot
   uint64_t address = 0;
   uint32_t rkey = 0;
   uint64_t size = 0;
@@ -137,8 +156,10 @@ struct Gone {
 // Of Reset, Goodbye and Abort: why, by Abseil's canonical codes and in words.
 struct Reason {
   uint32_t code = 0;
-  std::string_view text;  // longer ones are cut to kMaxText
-  size_t size() const;    // bytes that Write writes
+  // UTF-8, in the packet that it was parsed from. One longer than kMaxText is
+  // written without its last characters.
+  std::string_view text;
+  size_t size() const;  // bytes that Write writes
   void Write(ByteWriter& out) const;
   static std::optional<Reason> Parse(std::span<const std::byte> payload);
   bool operator==(const Reason&) const = default;
@@ -146,7 +167,7 @@ struct Reason {
 
 // The immediate that ends a transfer without a Written frame.
 struct WrittenImmediate {
-  uint16_t slot = 0;      // of the grant
+  uint16_t slot = 0;      // of the grant, not kRingSlot
   uint16_t transfer = 0;  // its lower bits
   constexpr uint32_t Encode() const { return uint32_t{transfer} << 16 | slot; }
   static constexpr WrittenImmediate Decode(uint32_t immediate) {
@@ -155,6 +176,56 @@ struct WrittenImmediate {
   }
   bool operator==(const WrittenImmediate&) const = default;
 };
+
+// Indexed by type, one entry for each byte.
+inline constexpr auto kFrameFacts = [] {
+  // As long as the packet is; its reader knows the eager limit.
+  constexpr uint32_t kAny = std::numeric_limits<uint32_t>::max();
+  constexpr uint32_t kReasonMin = 4;
+  constexpr uint32_t kReasonMax = kReasonMin + kMaxText;
+  constexpr bool kOfStream = true;
+  std::array<FrameFacts, 256> facts;
+  const auto of = [&](FrameType type) -> FrameFacts& {
+    return facts[static_cast<uint8_t>(type)];
+  };
+  const auto one = [](std::string_view name, bool of_stream, size_t length) {
+    return FrameFacts{name, of_stream, static_cast<uint32_t>(length),
+                      static_cast<uint32_t>(length)};
+  };
+  of(FrameType::kMessage) = {"Message", kOfStream, 0, kAny};
+  of(FrameType::kOpen) = {"Open", kOfStream, 0, kMaxStreamName};
+  of(FrameType::kFinish) = one("Finish", kOfStream, 0);
+  of(FrameType::kReset) = {"Reset", kOfStream, kReasonMin, kReasonMax};
+  of(FrameType::kWindow) = one("Window", kOfStream, 0);
+  of(FrameType::kRequest) = one("Request", kOfStream, Request::kSize);
+  of(FrameType::kGrant) = one("Grant", kOfStream, Grant::kSize);
+  of(FrameType::kWritten) = one("Written", kOfStream, Written::kSize);
+  of(FrameType::kRevoke) = one("Revoke", kOfStream, Revoke::kSize);
+  of(FrameType::kNotify) = one("Notify", false, Notify::kSize);
+  of(FrameType::kGoodbye) = {"Goodbye", false, kReasonMin, kReasonMax};
+  of(FrameType::kCredit) = one("Credit", false, 0);
+  of(FrameType::kPing) = one("Ping", false, Probe::kSize);
+  of(FrameType::kPong) = one("Pong", false, Probe::kSize);
+  of(FrameType::kGone) = one("Gone", false, Gone::kSize);
+  of(FrameType::kAbort) = {"Abort", false, kReasonMin, kReasonMax};
+  return facts;
+}();
+
+// Of any byte, known or not.
+constexpr const FrameFacts& FactsOf(FrameType type) {
+  return kFrameFacts[static_cast<uint8_t>(type)];
+}
+
+// Whether the fields that the header's type does not have are 0, and its stream
+// is there where the type has one.
+constexpr bool HasOnlyItsFields(const FrameHeader& header) {
+  const bool of_stream = FactsOf(header.type).of_stream;
+  return (header.stream != 0) == of_stream &&
+         (of_stream || header.window == 0) &&
+         (IsSequenced(header.type) ||
+          (header.sequence == 0 &&
+           header.message_class == MessageClass::kLatency));
+}
 
 }  // namespace nd::transport
 
