@@ -1,5 +1,5 @@
 // Where the fuzz targets begin: inputs made of the captures of
-// tests/golden/roce.
+// tests/golden/roce, and of the golden packets of tests/transport/frame.
 #ifndef ND_TESTS_FUZZ_SEEDS_H_
 #define ND_TESTS_FUZZ_SEEDS_H_
 
@@ -19,9 +19,10 @@ using FuzzInput = std::vector<uint8_t>;
 // The queue pairs of rc_fuzz.cc have this number and the next.
 inline constexpr Qpn kFuzzQpn{17};
 
-std::vector<FuzzInput> WireSeeds();  // a datagram each
-std::vector<FuzzInput> RcSeeds();    // a capture each, as replayed packets
-std::vector<FuzzInput> CmSeeds();    // a capture each, as replayed MADs
+std::vector<FuzzInput> WireSeeds();   // a datagram each
+std::vector<FuzzInput> RcSeeds();     // a capture each, as replayed packets
+std::vector<FuzzInput> CmSeeds();     // a capture each, as replayed MADs
+std::vector<FuzzInput> FrameSeeds();  // a golden packet each
 
 // Runs the target on each seed and then on `runs` inputs that chance makes of
 // them: always the same ones.

@@ -176,8 +176,7 @@ inline PacketFault PacketReader::ReadHeader(Header bytes,
   header.length = Load<12, 4>(bytes);
   header.credits = Load<16, 4>(bytes);
   header.window = Load<20, 4>(bytes);
-  if ((!IsSequenced(header.type) && (message_class | header.sequence) != 0) ||
-      (!facts.of_stream && header.window != 0) ||
+  if (!HasOnlyItsFields(header) ||
       (flags == 0 && Load<frame_internal::kDigestOffset, 4>(bytes) != 0) ||
       Load<28, 4>(bytes) != 0) {
     return PacketFault::kReserved;
