@@ -64,6 +64,29 @@ std::string_view ToString(FrameType type);
 
 // A field that the type does not have is 0: a writer has to leave it so, and a
 // reader refuses it otherwise.
+// What a stream's id says. Number 0 is nobody's: 0 is the session.
+struct StreamId {
+  static constexpr uint32_t kMaxNumber = (uint32_t{1} << 30) - 1;
+
+  uint32_t number = 0;  // counted by each side and class, from 1
+  MessageClass message_class = MessageClass::kLatency;
+  bool by_client = false;  // who opened it
+
+  constexpr uint32_t Encode() const {
+    return number << 2 | static_cast<uint32_t>(message_class) << 1 |
+           (by_client ? 1 : 0);
+  }
+  static constexpr StreamId Of(uint32_t id) {
+    return {.number = id >> 2,
+            .message_class = static_cast<MessageClass>(id >> 1 & 1),
+            .by_client = (id & 1) != 0};
+  }
+  constexpr bool IsOf(MessageClass wanted) const {
+    return message_class == wanted;
+  }
+  bool operator==(const StreamId&) const = default;
+};
+
 struct FrameHeader {
   static constexpr size_t kSize = 32;
 

@@ -1,0 +1,181 @@
+// What an application has under way: sends, receives, one-sided access.
+#ifndef ND_OPERATION_H_
+#define ND_OPERATION_H_
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "absl/status/status.h"
+
+namespace nd {
+
+namespace transport {
+struct OperationAccess;
+class OperationQueue;
+class Stream;
+class TimedOperations;
+}  // namespace transport
+
+// One operation, in memory of the application's: starting one allocates
+// nothing. From its start until it is done the operation, and the memory that
+// it names, belong to the session; an operation that is done can be started
+// again. It ends exactly once, on the thread of the session's reactor, with a
+// Status that says what became of it.
+//
+// DEADLINE_EXCEEDED and CANCELLED come as soon as the memory is the
+// application's again: at once where nothing is on the wire, else when the
+// device and the peer have let go of it, a round trip later or, where the peer
+// is silent, after the keepalive time.
+class Operation {
+ public:
+  using Callback = void (*)(Operation& operation, void* context);
+
+  Operation() = default;
+  Operation(const Operation&) = delete;
+  Operation& operator=(const Operation&) = delete;
+
+  // Both only while it is not under way.
+  void OnDone(Callback callback, void* context) {
+    callback_ = callback;
+    context_ = context;
+  }
+  void set_deadline(std::chrono::steady_clock::time_point deadline) {
+    deadline_ = deadline;
+  }
+
+  bool done() const {
+    return state_.load(std::memory_order_acquire) == State::kDone;
+  }
+  // Of an operation that is done.
+  const absl::Status& status() const { return status_; }
+
+  // Waits until it is done. Not on the reactor's thread.
+  void Wait() const {
+    for (;;) {
+      const State state = state_.load(std::memory_order_acquire);
+      if (state == State::kDone || state == State::kIdle) return;
+      state_.wait(state, std::memory_order_acquire);
+    }
+  }
+
+ protected:
+  ~Operation() = default;
+
+ private:
+  friend struct transport::OperationAccess;
+  friend class transport::OperationQueue;
+  friend class transport::TimedOperations;
+
+  enum class State : uint32_t { kIdle, kStarted, kDone };
+
+  std::atomic<State> state_{State::kIdle};
+  Callback callback_ = nullptr;
+  void* context_ = nullptr;
+  std::chrono::steady_clock::time_point deadline_ =
+      std::chrono::steady_clock::time_point::max();
+  absl::Status status_;
+  // Where it stands: in a queue, in the list of those with a deadline, with its
+  // stream.
+  Operation* next_ = nullptr;
+  Operation* previous_ = nullptr;
+  transport::OperationQueue* queue_ = nullptr;
+  Operation* timed_next_ = nullptr;
+  Operation* timed_previous_ = nullptr;
+  transport::Stream* stream_ = nullptr;
+};
+
+// Memory that a message comes from. With the local key of a registered region
+// it can be sent from where it lies; without, it is copied.
+struct SendPiece {
+  std::span<const std::byte> bytes;
+  uint32_t lkey = 0;
+  bool registered = false;
+};
+
+class SendOperation : public Operation {
+ public:
+  // The message: these pieces, one behind the other.
+  void set_pieces(std::span<const SendPiece> pieces) { pieces_ = pieces; }
+  void set_piece(const SendPiece& piece) {
+    one_ = piece;
+    pieces_ = {&one_, 1};
+  }
+  std::span<const SendPiece> pieces() const { return pieces_; }
+  uint64_t size() const {
+    uint64_t size = 0;
+    for (const SendPiece& piece : pieces_) size += piece.bytes.size();
+    return size;
+  }
+
+ private:
+  std::span<const SendPiece> pieces_;
+  SendPiece one_;
+};
+
+// A message that was received, on loan: the memory goes back to the session
+// when it is dropped. On the thread of the session's reactor.
+class Message {
+ public:
+  Message() = default;
+  Message(Message&& other) noexcept { *this = std::move(other); }
+  Message& operator=(Message&& other) noexcept {
+    if (this == &other) return *this;
+    Drop();
+    bytes_ = std::exchange(other.bytes_, {});
+    stream_ = std::exchange(other.stream_, nullptr);
+    index_ = other.index_;
+    return *this;
+  }
+  ~Message() { Drop(); }
+
+  std::span<const std::byte> bytes() const { return bytes_; }
+  size_t size() const { return bytes_.size(); }
+  void Drop();
+
+ private:
+  friend struct transport::OperationAccess;
+
+  std::span<const std::byte> bytes_;
+  transport::Stream* stream_ = nullptr;
+  uint64_t index_ = 0;
+};
+
+class ReceiveOperation : public Operation {
+ public:
+  // Where the message goes, or, by default, nowhere: then it is loaned.
+  // `registered` memory (its region allows remote writes) is filled by the
+  // peer's WRITEs directly.
+  struct Into {
+    std::span<std::byte> bytes;
+    uint32_t rkey = 0;
+    bool registered = false;
+  };
+  void set_into(const Into& into) {
+    into_ = into;
+    loan_ = false;
+  }
+  void set_loan() { loan_ = true; }
+  bool loan() const { return loan_; }
+  const Into& into() const { return into_; }
+
+  // Of one that is done: bytes received; with FAILED_PRECONDITION, bytes that
+  // the next message needs.
+  uint64_t size() const { return size_; }
+  Message& message() { return message_; }
+
+ private:
+  friend struct transport::OperationAccess;
+
+  Into into_;
+  bool loan_ = true;
+  uint64_t size_ = 0;
+  Message message_;
+};
+
+}  // namespace nd
+
+#endif  // ND_OPERATION_H_

@@ -1,0 +1,90 @@
+// A link of a session: its credits, and what is under way on it.
+#ifndef ND_TRANSPORT_SESSION_LINK_H_
+#define ND_TRANSPORT_SESSION_LINK_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "base/clock.h"
+#include "transport/frame/frame.h"
+#include "transport/session/carrier.h"
+#include "transport/session/fifo.h"
+
+namespace nd::transport {
+
+// A request that was posted on a link. Its number is its serial.
+struct LinkWork {
+  enum class Kind : uint8_t { kControl, kFrames, kWrite };
+  Kind kind = Kind::kControl;
+  bool takes_receive = true;  // of the peer's
+  FrameType control = FrameType::kCredit;
+  // kFrames: of the lane, from `first`; kWrite: of the transfer, bytes.
+  MessageClass lane = MessageClass::kLatency;
+  uint32_t transfer = 0;  // kControl: the serial of a Gone
+  uint64_t first = 0;
+  uint64_t count = 0;
+};
+
+struct Link {
+  enum class State : uint8_t {
+    kNone,      // no connection
+    kWaiting,   // receives are posted, sending is not possible yet
+    kUp,
+    kAborting,  // the Abort is under way, nothing else is
+    kDraining,  // shut, and not all of it was reported
+  };
+
+  uint32_t index = 0;
+  uint32_t incarnation = 0;
+  State state = State::kNone;
+  uint32_t next_incarnation = 0;  // the first that was never heard of
+  Carrier* carrier = nullptr;
+
+  // Receives that wait for packets, oldest first; counts since the link was
+  // made.
+  Fifo<ReceiveSlot*> receives;
+  uint64_t received = 0;
+  uint64_t told = 0;       // receives posted, as the peer knows
+  uint32_t missing = 0;    // receives that could not be posted again
+  uint64_t credits = 0;    // receives of the peer's
+  uint64_t sent = 0;       // that consume one
+  Fifo<LinkWork> works{};
+  uint64_t send_slots = 0;  // packets posted, which number the slots
+  uint64_t unsignaled = 0;
+
+  Instant heard{};
+  Instant abort_by{};
+  std::optional<uint64_t> pong;  // owed
+  bool deaf = false;  // what comes now is not looked at
+  bool ping_due = false;
+  bool pinged = false;
+  std::optional<uint32_t> peer_received;  // from the peer's Gone
+
+  uint64_t posted() const { return receives.end(); }
+  // What the peer believes it may still send.
+  uint64_t PeerRoom() const { return told - received; }
+  // `sequenced`: one receive is kept for the news that there are more.
+  bool CanSend(bool sequenced) const {
+    return state == State::kUp && credits - sent > (sequenced ? 1u : 0u) &&
+           works.size() < carrier->depth();
+  }
+};
+
+// A link that is no more at this end, until both ends know what has arrived.
+struct DepartedLink {
+  uint32_t serial = 0;  // which of them
+  uint32_t index = 0;
+  uint32_t incarnation = 0;
+  uint64_t received = 0;
+  uint64_t sent = 0;
+  Fifo<LinkWork> works{};
+  std::optional<uint32_t> peer_received;
+  bool settled = false;  // what was sent on it is
+  enum class Gone : uint8_t { kDue, kSent, kDelivered };
+  Gone gone = Gone::kDue;  // this side's
+  uint32_t gone_by = 0;    // the link that it was sent on
+};
+
+}  // namespace nd::transport
+
+#endif  // ND_TRANSPORT_SESSION_LINK_H_

@@ -1,0 +1,73 @@
+#include "transport/session/operations.h"
+
+#include <cassert>
+
+namespace nd::transport {
+
+void OperationQueue::Add(Operation& operation) {
+  assert(operation.queue_ == nullptr);
+  operation.queue_ = this;
+  operation.previous_ = last_;
+  operation.next_ = nullptr;
+  (last_ == nullptr ? first_ : last_->next_) = &operation;
+  last_ = &operation;
+}
+
+void OperationQueue::AddFirst(Operation& operation) {
+  assert(operation.queue_ == nullptr);
+  operation.queue_ = this;
+  operation.previous_ = nullptr;
+  operation.next_ = first_;
+  (first_ == nullptr ? last_ : first_->previous_) = &operation;
+  first_ = &operation;
+}
+
+void OperationQueue::Remove(Operation& operation) {
+  OperationQueue* const queue = std::exchange(operation.queue_, nullptr);
+  if (queue == nullptr) return;
+  (operation.previous_ == nullptr ? queue->first_
+                                  : operation.previous_->next_) =
+      operation.next_;
+  (operation.next_ == nullptr ? queue->last_ : operation.next_->previous_) =
+      operation.previous_;
+  operation.next_ = operation.previous_ = nullptr;
+}
+
+void TimedOperations::Add(Operation& operation) {
+  if (operation.deadline_ == Instant::max()) return;
+  operation.timed_next_ = first_;
+  operation.timed_previous_ = nullptr;
+  if (first_ != nullptr) first_->timed_previous_ = &operation;
+  first_ = &operation;
+  earliest_ = std::min(earliest_, operation.deadline_);
+}
+
+void TimedOperations::Remove(Operation& operation) {
+  if (operation.timed_next_ != nullptr) {
+    operation.timed_next_->timed_previous_ = operation.timed_previous_;
+  }
+  if (operation.timed_previous_ != nullptr) {
+    operation.timed_previous_->timed_next_ = operation.timed_next_;
+  } else if (first_ == &operation) {
+    first_ = operation.timed_next_;
+  }
+  operation.timed_next_ = operation.timed_previous_ = nullptr;
+}
+
+void OperationAccess::Start(Operation& operation, Stream* stream) {
+  assert(!started(operation) && operation.queue_ == nullptr);
+  operation.status_ = absl::OkStatus();
+  operation.stream_ = stream;
+  operation.state_.store(Operation::State::kStarted, std::memory_order_relaxed);
+}
+
+void OperationAccess::Finish(Operation& operation) {
+  assert(operation.queue_ == nullptr);
+  const Operation::Callback callback = operation.callback_;
+  void* const context = operation.context_;
+  operation.state_.store(Operation::State::kDone, std::memory_order_release);
+  operation.state_.notify_all();
+  if (callback != nullptr) callback(operation, context);
+}
+
+}  // namespace nd::transport

@@ -1,0 +1,364 @@
+#include "transport/session/receive_side.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+
+namespace nd::transport {
+namespace {
+
+// Large messages that are granted before somebody waits for them.
+constexpr uint64_t kMaxAhead = 4;
+
+constexpr uint64_t kSpillAlignment = 64;
+
+uint64_t RoundUp(uint64_t bytes) {
+  return (bytes + kSpillAlignment - 1) & ~(kSpillAlignment - 1);
+}
+
+}  // namespace
+
+ReceiveSide::~ReceiveSide() { assert(records_.empty() && receivers_.empty()); }
+
+bool ReceiveSide::Charge(uint64_t cost) {
+  if (finished_ || received_ + cost > told_) return false;
+  received_ += cost;
+  return true;
+}
+
+bool ReceiveSide::AddMessage(ReceiveSlot& slot,
+                             std::span<const std::byte> bytes, bool keep) {
+  const uint64_t cost = kMessageCost + bytes.size();
+  if (!Charge(cost)) return false;
+  Record& record = records_.Push({.cost = static_cast<uint32_t>(cost),
+                                  .size = bytes.size(),
+                                  .data = bytes.data()});
+  // Whoever waits for a copy takes it from where it is.
+  const auto* waiting = static_cast<ReceiveOperation*>(receivers_.first());
+  const bool at_once = waiting != nullptr && !waiting->loan() &&
+                       next_ + 1 == records_.end() &&
+                       bytes.size() <= waiting->into().bytes.size();
+  if (ended_) {
+    Drop(record);
+    PopReleased();
+    return true;
+  }
+  if (keep || at_once) {
+    record.slot = &slot;
+    ++slot.loans;
+  } else {
+    Spill(record, bytes);
+  }
+  Match();
+  return true;
+}
+
+bool ReceiveSide::AddRequest(uint32_t transfer, uint64_t size) {
+  if (!Charge(kMessageCost)) return false;
+  records_.Push({.state = State::kWaiting,
+                 .cost = kMessageCost,
+                 .transfer = transfer,
+                 .size = size});
+  if (!ended_) Match();
+  return true;
+}
+
+bool ReceiveSide::AddFinish() {
+  if (finished_) return false;
+  finished_ = true;
+  if (ended_) return true;
+  records_.Push({.state = State::kFinish});
+  Match();
+  return true;
+}
+
+void ReceiveSide::OnWritten(uint64_t number) {
+  Record& record = records_[number];
+  record.state = State::kReady;
+  if (!ended_) return Match();
+  Drop(record);
+  PopReleased();
+}
+
+void ReceiveSide::OnCancelled(uint64_t number) {
+  Record& record = records_[number];
+  ReceiveOperation* const bound = record.bound;
+  Drop(record);
+  PopReleased();
+  if (bound != nullptr && !cancelled_.ok()) {
+    OperationQueue::Remove(*bound);
+    host_.Done(*bound, std::exchange(cancelled_, absl::OkStatus()));
+  }
+  if (!ended_) Match();
+}
+
+void ReceiveSide::OnRevoked(uint64_t number) {
+  Record& record = records_[number];
+  ReceiveOperation* const bound = std::exchange(record.bound, nullptr);
+  FreePlace(record);
+  record.state = State::kWaiting;
+  if (bound != nullptr) {
+    OperationQueue::Remove(*bound);
+    host_.Done(*bound, std::exchange(cancelled_, absl::OkStatus()));
+  }
+  if (!ended_) return Match();
+  Drop(record);
+  PopReleased();
+}
+
+bool ReceiveSide::CancelRequest(uint32_t transfer) {
+  for (uint64_t i = next_; i != records_.end(); ++i) {
+    Record& record = records_[i];
+    if (record.state != State::kWaiting || record.transfer != transfer) {
+      continue;
+    }
+    Drop(record);
+    PopReleased();
+    Match();
+    return true;
+  }
+  return ended_;
+}
+
+void ReceiveSide::Receive(ReceiveOperation& operation) {
+  receivers_.Add(operation);
+  Match();
+}
+
+void ReceiveSide::Cancel(Operation& operation, absl::Status why) {
+  if (OperationQueue::QueueOf(operation) != &receivers_) return;
+  if (next_ != records_.end() && records_[next_].bound == &operation) {
+    if (cancelled_.ok()) host_.Revoke(next_);
+    cancelled_ = std::move(why);
+    return;
+  }
+  OperationQueue::Remove(operation);
+  host_.Done(operation, std::move(why));
+}
+
+void ReceiveSide::Release(uint64_t number) {
+  Record& record = records_[number];
+  assert(record.state == State::kLoaned);
+  Drop(record);
+  PopReleased();
+  if (stalled_) Match();
+}
+
+void ReceiveSide::End(const absl::Status& why, bool all_stopped) {
+  ended_ = true;
+  for (uint64_t i = next_; i != records_.end(); ++i) {
+    Record& record = records_[i];
+    if (record.state == State::kGranted && !all_stopped) {
+      if (record.bound != nullptr) cancelled_ = why;
+      continue;
+    }
+    record.bound = nullptr;
+    Drop(record);
+  }
+  const ReceiveOperation* const bound =
+      next_ != records_.end() ? records_[next_].bound : nullptr;
+  PopReleased();
+  for (Operation* each = receivers_.first(); each != nullptr;) {
+    Operation* const next = OperationQueue::Next(*each);
+    if (each != bound) {
+      OperationQueue::Remove(*each);
+      host_.Done(*each, why);
+    }
+    each = next;
+  }
+}
+
+void ReceiveSide::Match() {
+  stalled_ = false;
+  while (MatchFirst()) continue;
+  GrantAhead();
+}
+
+// Goes on with the first operation that waits and the first message that is
+// nobody's. False when there is nothing more to do now.
+bool ReceiveSide::MatchFirst() {
+  auto* const operation = static_cast<ReceiveOperation*>(receivers_.first());
+  if (operation == nullptr) return false;
+  loans_ = operation->loan();
+  if (next_ == records_.end()) return false;
+  Record& record = records_[next_];
+  switch (record.state) {
+    case State::kWaiting:
+      return Fits(record, *operation) ? StartTransfer(record, *operation)
+                                      : true;
+    case State::kGranted:
+      return false;
+    case State::kReady:
+      if (record.bound == nullptr && !Fits(record, *operation)) return true;
+      OperationQueue::Remove(*operation);
+      Deliver(record, *operation);
+      return true;
+    case State::kLoaned:
+    case State::kReleased:
+      ++next_;
+      return true;
+    case State::kFinish:
+      OperationQueue::Remove(*operation);
+      host_.Done(*operation, absl::OutOfRangeError(
+                                 "the peer has finished the stream"));
+      return true;
+  }
+  return false;
+}
+
+// False, and the operation is done, if the message is too long for it.
+bool ReceiveSide::Fits(const Record& record, ReceiveOperation& operation) {
+  if (operation.loan() || record.size <= operation.into().bytes.size()) {
+    return true;
+  }
+  OperationQueue::Remove(operation);
+  OperationAccess::SetSize(operation, record.size);
+  host_.Done(operation,
+             absl::FailedPreconditionError(absl::StrCat(
+                 "the next message has ", record.size, " bytes, the buffer ",
+                 operation.into().bytes.size(), "; it waits to be received")));
+  return false;
+}
+
+// True where the operation has failed, and the next one can be looked at.
+bool ReceiveSide::StartTransfer(Record& record, ReceiveOperation& operation) {
+  if (!operation.loan() && GrantTarget(record, operation)) return false;
+  const absl::Status granted = GrantBuffer(record, next_, false);
+  if (granted.ok()) return false;
+  stalled_ = !absl::IsOutOfRange(granted);
+  if (stalled_) return false;
+  OperationQueue::Remove(operation);
+  OperationAccess::SetSize(operation, record.size);
+  host_.Done(operation,
+             absl::ResourceExhaustedError(absl::StrCat(
+                 "the next message has ", record.size,
+                 " bytes, more than the session may loan: receive it into "
+                 "memory of your own")));
+  return true;
+}
+
+absl::Status ReceiveSide::GrantBuffer(Record& record, uint64_t number,
+                                      bool ahead) {
+  const absl::StatusOr<Registered> buffer =
+      host_.Allocate(record.size, ahead);
+  if (!buffer.ok()) return buffer.status();
+  record.memory = *buffer;
+  record.place = Record::Place::kBuffer;
+  record.ahead = ahead;
+  if (!host_.Grant(number, record.memory, {record.transfer, record.size})) {
+    FreePlace(record);
+    return absl::ResourceExhaustedError("no grant is free");
+  }
+  record.data = record.memory.local.data;
+  record.state = State::kGranted;
+  return absl::OkStatus();
+}
+
+// Lets the peer write into the application's memory. False where that cannot
+// be done.
+bool ReceiveSide::GrantTarget(Record& record, ReceiveOperation& operation) {
+  const std::span<std::byte> bytes =
+      operation.into().bytes.first(static_cast<size_t>(record.size));
+  if (operation.into().registered) {
+    record.memory = {.local = {.data = bytes.data(), .length = bytes.size()},
+                     .rkey = operation.into().rkey};
+    record.place = Record::Place::kBorrowed;
+  } else {
+    const absl::StatusOr<Registered> target = host_.RegisterTarget(bytes);
+    if (!target.ok()) return false;
+    record.memory = *target;
+    record.place = Record::Place::kRegistered;
+  }
+  if (!host_.Grant(next_, record.memory, {record.transfer, record.size})) {
+    FreePlace(record);
+    return false;
+  }
+  record.bound = &operation;
+  record.state = State::kGranted;
+  return true;
+}
+
+// So that the next large messages are on their way before they are asked for.
+void ReceiveSide::GrantAhead() {
+  if (!loans_ || ended_) return;
+  const uint64_t end = std::min(records_.end(), next_ + kMaxAhead);
+  for (uint64_t i = next_; i < end; ++i) {
+    Record& record = records_[i];
+    if (record.state != State::kWaiting) continue;
+    if (!GrantBuffer(record, i, true).ok()) return;
+  }
+}
+
+void ReceiveSide::Deliver(Record& record, ReceiveOperation& operation) {
+  const uint64_t number = next_++;
+  if (record.ahead) host_.NoLongerAhead(record.size);
+  record.ahead = false;
+  OperationAccess::SetSize(operation, record.size);
+  const auto size = static_cast<size_t>(record.size);
+  if (operation.loan()) {
+    record.state = State::kLoaned;
+    OperationAccess::SetMessage(operation, {record.data, size}, stream_,
+                                number);
+  } else {
+    if (record.bound == nullptr && size > 0) {
+      std::memcpy(operation.into().bytes.data(), record.data, size);
+    }
+    record.bound = nullptr;
+    Drop(record);
+    PopReleased();
+  }
+  host_.Done(operation, absl::OkStatus());
+}
+
+void ReceiveSide::LetGo(Record& record) {
+  ReceiveSlot* const slot = std::exchange(record.slot, nullptr);
+  if (slot != nullptr && --slot->loans == 0) host_.SlotReturned(*slot);
+  FreePlace(record);
+}
+
+void ReceiveSide::FreePlace(Record& record) {
+  using Place = Record::Place;
+  if (record.ahead) host_.NoLongerAhead(record.size);
+  record.ahead = false;
+  const Place place = std::exchange(record.place, Place::kNone);
+  if (place == Place::kBuffer) host_.FreeBuffer(record.memory);
+  if (place == Place::kRegistered) host_.Unregister(record.memory);
+}
+
+void ReceiveSide::Drop(Record& record) {
+  LetGo(record);
+  record.state = State::kReleased;
+}
+
+void ReceiveSide::PopReleased() {
+  while (!records_.empty() && records_.front().state == State::kReleased) {
+    const Record& record = records_.front();
+    returned_ += record.cost;
+    if (record.spill_end != 0) spill_tail_ = record.spill_end;
+    records_.PopFront();
+  }
+  next_ = std::max(next_, records_.begin());
+}
+
+// A message lies in one piece, so what is left at the end of the ring may be
+// left out, less than a message once a lap: the ring is larger than the window
+// by that.
+void ReceiveSide::Spill(Record& record, std::span<const std::byte> bytes) {
+  const uint64_t capacity = RoundUp(window_ + eager_limit_);
+  if (spill_ == nullptr) spill_ = std::make_unique<std::byte[]>(capacity);
+  const uint64_t size = RoundUp(std::max<uint64_t>(bytes.size(), 1));
+  uint64_t place = spill_head_ % capacity;
+  if (place + size > capacity) {
+    spill_head_ += capacity - place;
+    place = 0;
+  }
+  assert(spill_head_ + size - spill_tail_ <= capacity);
+  if (!bytes.empty()) std::memcpy(&spill_[place], bytes.data(), bytes.size());
+  spill_head_ += size;
+  record.data = &spill_[place];
+  record.spill_end = spill_head_;
+}
+
+}  // namespace nd::transport

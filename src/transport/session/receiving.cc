@@ -1,0 +1,235 @@
+// What comes in: packets, frame by frame.
+#include <algorithm>
+#include <cassert>
+
+#include "absl/strings/str_cat.h"
+#include "transport/session/session_core.h"
+
+namespace nd::transport {
+namespace {
+
+// The count that `low` abbreviates, from `base` on.
+constexpr uint64_t Expand(uint64_t base, uint32_t low) {
+  return base + static_cast<uint32_t>(low - static_cast<uint32_t>(base));
+}
+
+// Whether all frames have the digest that they say. What is behind a wrong one
+// must be sent again, and what is before it must not, so it is known first.
+bool DigestsAreRight(std::span<const std::byte> packet) {
+  PacketReader reader(packet, true);
+  FrameView frame;
+  while (reader.Next(frame)) continue;
+  return reader.fault() != PacketFault::kDigest;
+}
+
+absl::Status StatusOf(const Reason& reason, std::string_view who) {
+  // Codes beyond the canonical ones, and OK, make no error.
+  const bool known = reason.code >= 1 && reason.code <= 16;
+  return absl::Status(known ? static_cast<absl::StatusCode>(reason.code)
+                            : absl::StatusCode::kUnknown,
+                      absl::StrCat(std::string(who), ": ",
+                                   std::string(reason.text)));
+}
+
+}  // namespace
+
+void SessionCore::OnPacket(uint32_t index, size_t bytes, Instant now) {
+  Link& link = links_[index];
+  now_ = now;
+  if (link.receives.empty()) return;
+  ReceiveSlot& slot = *link.receives.front();
+  link.receives.PopFront();
+  link.heard = now;
+  link.pinged = link.ping_due = false;
+  if (state_ != State::kOpen || link.deaf) return ReplaceSlot(link, slot);
+  const std::span<const std::byte> packet(slot.memory.data, bytes);
+  if (layout_.digest && !DigestsAreRight(packet)) {
+    link.deaf = true;
+    LoseLink(index, absl::DataLossError(absl::StrCat(
+                        "a packet on link ", index, " has a wrong digest")));
+    return ReplaceSlot(link, slot);
+  }
+  ++link.received;
+  ++counters_.packets_received;
+  // The slot stays as long as its frames are looked at.
+  ++slot.loans;
+  PacketReader reader(packet, layout_.digest);
+  FrameView frame;
+  while (state_ == State::kOpen && reader.Next(frame)) {
+    OnFrame(link, frame, slot);
+  }
+  if (state_ == State::kOpen && reader.fault() != PacketFault::kNone) {
+    Violate(link, ToString(reader.fault()));
+  }
+  --slot.loans;
+  ReplaceSlot(link, slot);
+}
+
+void SessionCore::OnFrame(Link& link, const FrameView& frame,
+                          ReceiveSlot& slot) {
+  ++counters_.frames_received;
+  const uint64_t credits = Expand(link.credits, frame.header.credits);
+  if (credits > link.sent + layout_.slots) {
+    return Violate(link, "credits that go back, or beyond the slots");
+  }
+  link.credits = credits;
+  if (IsSequenced(frame.header.type)) {
+    OnSequenced(link, frame, slot);
+  } else {
+    OnControl(link, frame);
+  }
+}
+
+void SessionCore::OnControl(Link& link, const FrameView& frame) {
+  switch (frame.header.type) {
+    case FrameType::kPing:
+      if (const auto probe = Probe::Parse(frame.payload)) {
+        link.pong = probe->number;
+        return;
+      }
+      break;
+    case FrameType::kGone:
+      if (const auto gone = Gone::Parse(frame.payload)) return HearGone(*gone);
+      break;
+    case FrameType::kAbort:
+      if (const auto reason = Reason::Parse(frame.payload)) {
+        return Fail(StatusOf(*reason, "the peer has ended the session"));
+      }
+      break;
+    case FrameType::kCredit:
+    case FrameType::kPong:
+    default:
+      return;
+  }
+  Violate(link, absl::StrCat("a ", std::string(ToString(frame.header.type)),
+                             " that cannot be read"));
+}
+
+void SessionCore::OnSequenced(Link& link, const FrameView& frame,
+                              ReceiveSlot& slot) {
+  const FrameHeader& header = frame.header;
+  Lane& lane = LaneOf(header.message_class);
+  if (header.sequence != static_cast<uint32_t>(lane.expected)) {
+    return Violate(link, absl::StrCat("frame ", header.sequence, " where ",
+                                      lane.expected, " was due"));
+  }
+  ++lane.expected;
+  if (header.type == FrameType::kGoodbye || header.type == FrameType::kNotify) {
+    return OnSessionFrame(link, frame);
+  }
+  if (!StreamId::Of(header.stream).IsOf(header.message_class)) {
+    return Violate(link, "a stream of another class");
+  }
+  if (header.type == FrameType::kOpen) return OnOpen(link, frame);
+  if (!WasOpened(header.stream)) {
+    return Violate(link, absl::StrCat("stream ", header.stream,
+                                      " was never opened"));
+  }
+  // One that is forgotten here was reset; the peer did not know yet.
+  if (Stream* const stream = Find(header.stream)) {
+    OnStreamFrame(link, *stream, frame, slot);
+  }
+}
+
+void SessionCore::OnSessionFrame(Link& link, const FrameView& frame) {
+  if (frame.header.type == FrameType::kNotify) {
+    const auto notify = Notify::Parse(frame.payload);
+    if (!notify) return Violate(link, "a Notify that cannot be read");
+    return events_.OnNotify(*notify);
+  }
+  if (goodbye_heard_ || !Reason::Parse(frame.payload)) {
+    return Violate(link, "a Goodbye that cannot be");
+  }
+  goodbye_heard_ = true;
+  leaving_ = true;
+}
+
+void SessionCore::OnOpen(Link& link, const FrameView& frame) {
+  const StreamId id = StreamId::Of(frame.header.stream);
+  uint32_t& next = next_peers_[static_cast<size_t>(frame.header.message_class)];
+  if (id.by_client == options_.client || id.number != next) {
+    return Violate(link, absl::StrCat("stream ", frame.header.stream,
+                                      " cannot be opened"));
+  }
+  if (open_peers_ == layout_.max_streams) {
+    return Violate(link, absl::StrCat("more than ", layout_.max_streams,
+                                      " streams"));
+  }
+  ++next;
+  ++open_peers_;
+  const std::string name(reinterpret_cast<const char*>(frame.payload.data()),
+                         frame.payload.size());
+  auto& stream = streams_[frame.header.stream];
+  stream.reset(new Stream(*this, frame.header.stream,
+                          frame.header.message_class, name, false,
+                          layout_.stream_window, layout_.eager_limit));
+  accepted_.Push(stream.get());
+  events_.OnStreamOpened();
+}
+
+void SessionCore::OnStreamFrame(Link& link, Stream& stream,
+                                const FrameView& frame, ReceiveSlot& slot) {
+  const char* fault = OnWindow(stream, frame.header.window);
+  if (fault == nullptr) {
+    switch (frame.header.type) {
+      case FrameType::kMessage: {
+        const bool keep = !free_slots_.empty();
+        if (!keep) ++counters_.spilled_messages;
+        if (!stream.receiving_.AddMessage(slot, frame.payload, keep)) {
+          fault = "a message beyond the window, or behind the end";
+        }
+        break;
+      }
+      case FrameType::kRequest: {
+        const auto request = Request::Parse(frame.payload);
+        if (!request || request->size <= layout_.eager_limit ||
+            !stream.receiving_.AddRequest(request->transfer, request->size)) {
+          fault = "a Request beyond the window, behind the end, or needless";
+        }
+        break;
+      }
+      case FrameType::kFinish:
+        if (!stream.receiving_.AddFinish()) fault = "a second Finish";
+        break;
+      case FrameType::kReset:
+        fault = OnReset(stream, frame);
+        break;
+      case FrameType::kGrant:
+        fault = OnGrant(stream, frame);
+        break;
+      case FrameType::kWritten:
+        fault = OnWritten(stream, frame);
+        break;
+      case FrameType::kRevoke:
+        fault = OnRevoke(stream, frame);
+        break;
+      default:  // kWindow: the header has it
+        break;
+    }
+  }
+  if (fault != nullptr) {
+    return Violate(link, absl::StrCat("stream ", stream.id(), ": ", fault));
+  }
+  stream.AfterReceive();
+  MaybeForget(stream);
+}
+
+const char* SessionCore::OnWindow(Stream& stream, uint32_t window) {
+  const uint64_t limit = Expand(stream.send_limit_, window);
+  if (limit > stream.sent_cost_ + layout_.stream_window) {
+    return "a window that goes back, or beyond what was agreed";
+  }
+  if (limit == stream.send_limit_) return nullptr;
+  stream.send_limit_ = limit;
+  MakeReady(stream);
+  return nullptr;
+}
+
+const char* SessionCore::OnReset(Stream& stream, const FrameView& frame) {
+  const auto reason = Reason::Parse(frame.payload);
+  if (!reason) return "a Reset that cannot be read";
+  End(stream, StatusOf(*reason, "the peer has reset the stream"));
+  return nullptr;
+}
+
+}  // namespace nd::transport

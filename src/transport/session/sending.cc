@@ -1,0 +1,335 @@
+// What goes out: controls of links, and the frames of lanes.
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "transport/session/session_core.h"
+
+namespace nd::transport {
+namespace {
+
+// Frames of a lane that may be under way.
+constexpr uint64_t kMaxUnconfirmed = 4096;
+
+// Registered messages from here on are sent from where they lie.
+constexpr size_t kZeroCopyBytes = 1024;
+
+uint64_t CostOf(uint64_t message_bytes, uint32_t eager_limit) {
+  return kMessageCost + (message_bytes > eager_limit ? 0 : message_bytes);
+}
+
+}  // namespace
+
+template <typename Payload>
+bool SessionCore::SendControl(Link& link, FrameType type,
+                              const Payload& payload) {
+  std::array<std::byte, kMaxText + 4> bytes;
+  ByteWriter out(bytes);
+  payload.Write(out);
+  return SendControlPacket(link, type, out.written());
+}
+template bool SessionCore::SendControl<Reason>(Link&, FrameType,
+                                               const Reason&);
+
+bool SessionCore::SendControlPacket(Link& link, FrameType type,
+                                    std::span<const std::byte> payload) {
+  if (!link.CanSend(false)) return false;
+  const uint64_t slot = link.send_slots++;
+  PacketWriter writer(link.carrier->SendSlot(slot), layout_.digest);
+  const bool fits = writer.Append(
+      {.type = type, .credits = static_cast<uint32_t>(link.posted())}, payload);
+  assert(fits);
+  (void)fits;
+  link.told = link.posted();
+  ++link.sent;
+  ++counters_.packets_sent;
+  link.carrier->Send(link.works.end(), slot, writer.written().size(), {}, true);
+  link.works.Push({.kind = LinkWork::Kind::kControl, .control = type});
+  link.unsignaled = 0;
+  return true;
+}
+
+// What concerns links: that one is gone, signs of life, credits where nothing
+// else carries them.
+void SessionCore::SendControls(Link& link) {
+  if (link.state != Link::State::kUp) return;
+  for (DepartedLink& departed : departed_) {
+    if (departed.gone != DepartedLink::Gone::kDue) continue;
+    const Gone gone{.link = departed.index,
+                    .incarnation = departed.incarnation,
+                    .received = static_cast<uint32_t>(departed.received)};
+    if (!SendControl(link, FrameType::kGone, gone)) return;
+    link.works[link.works.end() - 1].transfer = departed.serial;
+    departed.gone = DepartedLink::Gone::kSent;
+    departed.gone_by = link.index;
+  }
+  if (link.pong) {
+    if (!SendControl(link, FrameType::kPong, Probe{*link.pong})) return;
+    link.pong.reset();
+  }
+  if (link.ping_due) {
+    if (!SendControl(link, FrameType::kPing, Probe{++ping_number_})) return;
+    link.ping_due = false;
+    link.pinged = true;
+  }
+}
+
+SessionCore::Entry& SessionCore::QueueEntry(Stream* stream,
+                                            MessageClass message_class,
+                                            FrameType type) {
+  if (stream != nullptr) ++stream->references_;
+  return LaneOf(message_class).entries.Push({.type = type, .stream = stream});
+}
+
+template <typename Payload>
+void SessionCore::Queue(Stream& stream, FrameType type,
+                        const Payload& payload) {
+  Entry& entry = QueueEntry(&stream, stream.message_class(), type);
+  ByteWriter out(entry.payload);
+  payload.Write(out);
+  entry.size = static_cast<uint8_t>(out.written().size());
+}
+template void SessionCore::Queue<Request>(Stream&, FrameType, const Request&);
+template void SessionCore::Queue<Grant>(Stream&, FrameType, const Grant&);
+template void SessionCore::Queue<Written>(Stream&, FrameType, const Written&);
+template void SessionCore::Queue<Revoke>(Stream&, FrameType, const Revoke&);
+
+// Whether the stream has something that may be sent now. Where the peer's
+// window or a place for a large message is wanting, it waits for those.
+bool SessionCore::HasWork(Stream& stream) {
+  if (!stream.end_.ok()) return false;
+  auto* const head = static_cast<SendOperation*>(stream.to_send_.first());
+  if (head == nullptr) return stream.finishing_ && !stream.finish_sent_;
+  const uint64_t size = head->size();
+  if (stream.sent_cost_ + CostOf(size, layout_.eager_limit) >
+      stream.send_limit_) {
+    ++stream.counters_.window_stalls;
+    return false;
+  }
+  if (size > layout_.eager_limit && free_outgoing_.empty()) {
+    if (!stream.transfer_wanted_) {
+      ++stream.counters_.transfer_stalls;
+      stream.transfer_wanted_ = true;
+      want_transfer_.Push(&stream);
+    }
+    return false;
+  }
+  return true;
+}
+
+void SessionCore::MakeReady(Stream& stream) {
+  if (stream.ready_ || !HasWork(stream)) return;
+  stream.ready_ = true;
+  LaneOf(stream.message_class()).ready.Push(&stream);
+}
+
+void SessionCore::SendLane(Lane& lane, MessageClass message_class) {
+  while (HasMore(lane)) {
+    if (lane.carrier == nullptr) return;
+    if (!lane.carrier->CanSend(true)) {
+      if (lane.carrier->credits - lane.carrier->sent <= 1) {
+        ++counters_.credit_stalls;
+      }
+      break;
+    }
+    if (!SendPacket(lane, message_class, *lane.carrier)) break;
+  }
+}
+
+// Where nothing else has told the peer of its credits.
+void SessionCore::ReturnCredits(Link& link) {
+  if (link.state != Link::State::kUp || link.posted() == link.told) return;
+  if (link.PeerRoom() >= layout_.slots / 2) return;
+  SendControlPacket(link, FrameType::kCredit, {});
+}
+
+// Whether there is something that the lane could send now.
+bool SessionCore::HasMore(Lane& lane) {
+  if (lane.unsent - lane.entries.begin() >= kMaxUnconfirmed) return false;
+  if (lane.unsent != lane.entries.end()) return true;
+  while (!lane.ready.empty()) {
+    Stream& stream = *lane.ready.front();
+    if (HasWork(stream)) return true;
+    lane.ready.PopFront();
+    stream.ready_ = false;
+    MaybeForget(stream);
+  }
+  return false;
+}
+
+// Sends one packet with all that is ready and fits. False when nothing was.
+bool SessionCore::SendPacket(Lane& lane, MessageClass message_class,
+                             Link& link) {
+  const uint64_t slot = link.send_slots;
+  const std::span<std::byte> room =
+      link.carrier->SendSlot(slot).first(layout_.slot_size);
+  PacketWriter writer(room, layout_.digest);
+  LocalPiece tail;
+  const uint64_t first = lane.unsent;
+  while (tail.data == nullptr && HasMore(lane)) {
+    if (lane.unsent == lane.entries.end() && !TakeNext(lane, writer)) break;
+    if (!AppendEntry(lane, lane.unsent, message_class, link, writer, tail)) {
+      break;
+    }
+    ++lane.unsent;
+  }
+  const uint64_t count = lane.unsent - first;
+  if (count == 0) return false;
+  ++link.send_slots;
+  link.told = link.posted();
+  ++link.sent;
+  ++counters_.packets_sent;
+  counters_.frames_sent += count;
+  // The last packet for now is signalled, so that its operations end.
+  const bool last = !HasMore(lane) || link.credits - link.sent <= 1 ||
+                    link.works.size() + 1 >= link.carrier->depth();
+  const bool signal = last || ++link.unsignaled >= link.carrier->depth() / 4;
+  if (signal) link.unsignaled = 0;
+  const std::span<const LocalPiece> more(&tail, tail.data != nullptr ? 1 : 0);
+  link.carrier->Send(link.works.end(), slot, writer.written().size(), more,
+                     signal);
+  link.works.Push({.kind = LinkWork::Kind::kFrames,
+                   .lane = message_class,
+                   .first = first,
+                   .count = count});
+  return true;
+}
+
+// Makes the entry of the next message: of the stream whose turn it is. There is
+// one (HasMore); false where it would not fit any more.
+bool SessionCore::TakeNext(Lane& lane, const PacketWriter& writer) {
+  Stream& stream = *lane.ready.front();
+  auto* const head = static_cast<SendOperation*>(stream.to_send_.first());
+  if (head == nullptr) {
+    stream.finish_sent_ = true;
+    QueueEntry(&stream, stream.message_class(), FrameType::kFinish);
+  } else {
+    const uint64_t size = head->size();
+    const bool eager = size <= layout_.eager_limit;
+    if (eager && !writer.empty() && !writer.Fits(size)) return false;
+    stream.sent_cost_ += CostOf(size, layout_.eager_limit);
+    OperationQueue::Remove(*head);
+    if (eager) {
+      QueueEntry(&stream, stream.message_class(), FrameType::kMessage)
+          .operation = head;
+    } else {
+      StartTransfer(stream, *head);
+    }
+  }
+  lane.ready.PopFront();
+  stream.ready_ = false;
+  MakeReady(stream);
+  return true;
+}
+
+bool SessionCore::AppendEntry(Lane& lane, uint64_t number,
+                              MessageClass message_class, Link& link,
+                              PacketWriter& writer, LocalPiece& tail) {
+  Entry& entry = lane.entries[number];
+  FrameHeader header{.type = entry.type,
+                     .message_class = message_class,
+                     .sequence = static_cast<uint32_t>(number),
+                     .credits = static_cast<uint32_t>(link.posted())};
+  Stream* const stream = entry.stream;
+  if (stream != nullptr) {
+    header.stream = stream->id();
+    header.window = stream->receiving_.Limit();
+  }
+  bool fits = false;
+  switch (entry.type) {
+    case FrameType::kMessage: {
+      const std::span<const SendPiece> pieces = entry.operation->pieces();
+      const size_t size = entry.operation->size();
+      if (pieces.size() == 1 && pieces[0].registered &&
+          size >= kZeroCopyBytes && link.carrier->max_pieces() > 1) {
+        fits = writer.AppendHeader(header, pieces[0].bytes);
+        if (fits) {
+          tail = {.data = const_cast<std::byte*>(pieces[0].bytes.data()),
+                  .length = size,
+                  .lkey = pieces[0].lkey};
+        }
+        break;
+      }
+      if (pieces.size() == 1) {
+        fits = writer.Append(header, pieces[0].bytes);
+        break;
+      }
+      gathered_.clear();
+      for (const SendPiece& piece : pieces) {
+        gathered_.insert(gathered_.end(), piece.bytes.begin(),
+                         piece.bytes.end());
+      }
+      fits = writer.Append(header, gathered_);
+      break;
+    }
+    case FrameType::kOpen:
+      fits = writer.Append(header, std::as_bytes(std::span(stream->name())));
+      break;
+    case FrameType::kReset: {
+      std::array<std::byte, kMaxText + 4> bytes;
+      ByteWriter out(bytes);
+      const std::string_view text(stream->reset_text_);
+      Reason{.code = static_cast<uint32_t>(stream->end_.code()), .text = text}
+          .Write(out);
+      fits = writer.Append(header, out.written());
+      break;
+    }
+    default:
+      fits = writer.Append(header, std::span(entry.payload).first(entry.size));
+  }
+  if (!fits) return false;
+  if (stream != nullptr) stream->receiving_.Told();
+  if (entry.type == FrameType::kWindow) stream->window_queued_ = false;
+  return true;
+}
+
+// Frames before `upto` have arrived.
+void SessionCore::Confirm(Lane& lane, uint64_t upto) {
+  while (lane.entries.begin() < upto) {
+    const Entry entry = lane.entries.front();
+    lane.entries.PopFront();
+    if (entry.operation != nullptr) {
+      ++entry.stream->counters_.messages_sent;
+      entry.stream->counters_.bytes_sent += entry.operation->size();
+      Done(*entry.operation, absl::OkStatus());
+    }
+    if (entry.type == FrameType::kWritten) {
+      const auto written =
+          Written::Parse(std::span(entry.payload).first(entry.size));
+      Outgoing* const transfer = FindOutgoing(written->transfer);
+      if (written->status != WrittenStatus::kRevoked && transfer != nullptr) {
+        EndTransfer(*transfer, transfer->end);
+      }
+    }
+    if (entry.stream != nullptr) Unreference(*entry.stream);
+  }
+  lane.unsent = std::max(lane.unsent, lane.entries.begin());
+}
+
+void SessionCore::OnCompleted(uint32_t index, uint64_t serial) {
+  Link& link = links_[index];
+  while (!link.works.empty() && link.works.begin() <= serial) {
+    const LinkWork work = link.works.front();
+    link.works.PopFront();
+    switch (work.kind) {
+      case LinkWork::Kind::kControl:
+        if (work.control == FrameType::kGone) {
+          for (DepartedLink& departed : departed_) {
+            if (departed.serial == work.transfer) {
+              departed.gone = DepartedLink::Gone::kDelivered;
+            }
+          }
+        }
+        if (work.control == FrameType::kAbort) LoseLink(index, end_);
+        break;
+      case LinkWork::Kind::kFrames:
+        Confirm(LaneOf(work.lane), work.first + work.count);
+        break;
+      case LinkWork::Kind::kWrite:
+        WriteDone(work);
+        break;
+    }
+  }
+}
+
+}  // namespace nd::transport

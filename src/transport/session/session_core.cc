@@ -1,0 +1,196 @@
+#include "transport/session/session_core.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "absl/strings/str_cat.h"
+
+namespace nd::transport {
+namespace {
+
+// Large messages under way, in each direction.
+constexpr uint32_t kMaxTransfers = 256;
+
+}  // namespace
+
+SessionCore::SessionCore(const Options& options, SessionMemory& memory,
+                         SessionEvents& events)
+    : options_(options),
+      memory_(memory),
+      events_(events),
+      links_(options.layout.links()),
+      outgoing_(kMaxTransfers),
+      granted_(kMaxTransfers) {
+  for (uint32_t i = 0; i < links_.size(); ++i) links_[i].index = i;
+  for (ReceiveSlot& slot : options_.receive_slots) free_slots_.push_back(&slot);
+  for (uint32_t i = kMaxTransfers; i-- > 0;) {
+    outgoing_[i].id = i;
+    free_outgoing_.push_back(i);
+    free_granted_.push_back(i);
+  }
+}
+
+SessionCore::~SessionCore() {
+  assert(state_ == State::kEnded || streams_.empty());
+}
+
+absl::StatusOr<Stream*> SessionCore::OpenStream(MessageClass message_class,
+                                                std::string_view name) {
+  if (state_ != State::kOpen || leaving_) {
+    return absl::FailedPreconditionError("the session has ended");
+  }
+  if (name.size() > kMaxStreamName) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the name of a stream has ", name.size(),
+                     " bytes, more than ", kMaxStreamName));
+  }
+  uint32_t& next = next_ours_[static_cast<size_t>(message_class)];
+  if (open_ours_ == layout_.max_streams || next == StreamId::kMaxNumber) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(open_ours_, " streams are open, as many as may be"));
+  }
+  const uint32_t id = StreamId{.number = next++,
+                               .message_class = message_class,
+                               .by_client = options_.client}
+                          .Encode();
+  ++open_ours_;
+  auto& stream = streams_[id];
+  stream.reset(new Stream(*this, id, message_class, std::string(name), true,
+                          layout_.stream_window, layout_.eager_limit));
+  QueueEntry(stream.get(), message_class, FrameType::kOpen);
+  return stream.get();
+}
+
+Stream* SessionCore::AcceptStream() {
+  if (accepted_.empty()) return nullptr;
+  Stream* const stream = accepted_.front();
+  accepted_.PopFront();
+  return stream;
+}
+
+void SessionCore::Goodbye() {
+  if (state_ != State::kOpen) return;
+  leaving_ = true;
+  CheckEnd();
+}
+
+Stream* SessionCore::Find(uint32_t id) {
+  const auto found = streams_.find(id);
+  return found == streams_.end() ? nullptr : found->second.get();
+}
+
+bool SessionCore::WasOpened(uint32_t encoded) const {
+  const StreamId id = StreamId::Of(encoded);
+  const auto& next =
+      id.by_client == options_.client ? next_ours_ : next_peers_;
+  return id.number != 0 &&
+         id.number < next[static_cast<size_t>(id.message_class)];
+}
+
+void SessionCore::Done(Operation& operation, absl::Status status) {
+  timed_.Remove(operation);
+  OperationAccess::Decide(operation, std::move(status));
+  done_.Add(operation);
+}
+
+void SessionCore::Expire(Operation& operation) {
+  Stream* const stream = OperationAccess::stream(operation);
+  stream->Cancel(operation, absl::DeadlineExceededError(
+                                "the operation's deadline has passed"));
+}
+
+// Ends what a stream has under way. What the peer still writes is awaited.
+void SessionCore::End(Stream& stream, const absl::Status& why) {
+  if (!stream.end_.ok()) return;
+  stream.end_ = why;
+  while (Operation* const operation = stream.to_send_.first()) {
+    OperationQueue::Remove(*operation);
+    Done(*operation, why);
+  }
+  for (Outgoing& transfer : outgoing_) {
+    if (transfer.stream == &stream) GiveUp(transfer, why);
+  }
+  stream.receiving_.End(why, state_ == State::kEnded);
+  MaybeForget(stream);
+}
+
+void SessionCore::Unreference(Stream& stream) {
+  assert(stream.references_ > 0);
+  --stream.references_;
+  MaybeForget(stream);
+}
+
+// A stream goes when both sides have ended it, nothing of it is under way, and
+// the application is through with it.
+void SessionCore::MaybeForget(Stream& stream) {
+  const bool over = !stream.end_.ok() ||
+                    (stream.finish_sent_ && stream.receiving_.finished());
+  if (!over || !stream.closed_ || stream.references_ != 0 || stream.ready_ ||
+      stream.memory_wanted_ || stream.transfer_wanted_ || !stream.receiving_.idle()) {
+    return;
+  }
+  const auto found = streams_.find(stream.id());
+  if (found == streams_.end()) return;
+  --(stream.ours() ? open_ours_ : open_peers_);
+  forgotten_.push_back(std::move(found->second));
+  streams_.erase(found);
+}
+
+void SessionCore::Pump(Instant now) {
+  now_ = now;
+  for (;;) {
+    timed_.Expire(now, [this](Operation& operation) { Expire(operation); });
+    if (std::exchange(retry_memory_, false)) {
+      for (Stream* const stream : std::exchange(want_memory_, {})) {
+        stream->memory_wanted_ = false;
+        stream->receiving_.Retry();
+        MaybeForget(*stream);
+      }
+    }
+    if (state_ != State::kEnded) {
+      KeepAlive(now);
+      SettleAll();
+      ChooseCarriers();
+      CheckEnd();
+      for (Link& link : links_) SendControls(link);
+      for (size_t i = 0; i < lanes_.size(); ++i) {
+        SendLane(lanes_[i], static_cast<MessageClass>(i));
+      }
+      WriteTransfers();
+      for (Link& link : links_) ReturnCredits(link);
+      for (Link& link : links_) {
+        if (link.carrier != nullptr && link.state == Link::State::kUp) {
+          link.carrier->Flush();
+        }
+      }
+    }
+    if (done_.empty()) break;
+    // Callbacks may start operations, and drop streams.
+    while (Operation* const operation = done_.first()) {
+      OperationQueue::Remove(*operation);
+      OperationAccess::Finish(*operation);
+    }
+  }
+  forgotten_.clear();
+}
+
+Instant SessionCore::NextDeadline() const {
+  Instant next = timed_.earliest();
+  if (state_ == State::kEnded) return next;
+  if (all_lost_at_ != Instant::max()) {
+    next = std::min(next, all_lost_at_ + options_.reconnect);
+  }
+  for (const Link& link : links_) {
+    if (link.state == Link::State::kAborting) {
+      next = std::min(next, link.abort_by);
+    }
+    if (link.state == Link::State::kUp && layout_.keepalive.count() > 0) {
+      const bool asked = link.pinged || link.ping_due;
+      next = std::min(next, link.heard + (asked ? layout_.keepalive
+                                                : layout_.keepalive / 3));
+    }
+  }
+  return next;
+}
+
+}  // namespace nd::transport

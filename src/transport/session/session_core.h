@@ -1,0 +1,297 @@
+// A session's protocol: streams, credits, large messages, lost links. Packets,
+// completions and the time come in; posts go out to Carriers. No sockets,
+// clocks, threads or globals: docs/wire.md as a state machine, which a simulator
+// can drive.
+#ifndef ND_TRANSPORT_SESSION_SESSION_CORE_H_
+#define ND_TRANSPORT_SESSION_SESSION_CORE_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "transport/frame/frame.h"
+#include "transport/frame/packet.h"
+#include "transport/session/carrier.h"
+#include "transport/session/fifo.h"
+#include "transport/session/link.h"
+#include "transport/session/operations.h"
+#include "transport/session/session_layout.h"
+#include "transport/session/stream.h"
+
+namespace nd::transport {
+
+// What a session tells those who own it. Called from inside the core's calls;
+// must not call it.
+class SessionEvents {
+ public:
+  virtual ~SessionEvents() = default;
+  // The peer has opened a stream: AcceptStream has it.
+  virtual void OnStreamOpened() {}
+  // The link's connection is no more: it may be made anew.
+  virtual void OnLinkFree(uint32_t link) { (void)link; }
+  virtual void OnNotify(const Notify& notify) { (void)notify; }
+  // Nothing is under way any more. OK: both sides have said goodbye.
+  virtual void OnEnded(const absl::Status& why) { (void)why; }
+};
+
+struct SessionCounters {
+  uint64_t packets_sent = 0, packets_received = 0;
+  uint64_t frames_sent = 0, frames_received = 0;
+  uint64_t writes = 0, bytes_written = 0;  // RDMA WRITEs of large messages
+  uint64_t credit_stalls = 0;  // a lane had frames and no receive of the peer's
+  uint64_t resent_frames = 0, rewritten_bytes = 0;
+  uint64_t links_lost = 0;
+  uint64_t spilled_messages = 0;
+};
+
+// One thread. After any call but the queries, call Pump.
+class SessionCore {
+ public:
+  struct Options {
+    SessionLayout layout;
+    bool client = false;
+    // All receives of all links, and as many more as may be on loan.
+    std::span<ReceiveSlot> receive_slots;
+    uint64_t ahead_bytes = 0;  // large messages granted before they are asked for
+    // Where no link is left: how long one may take to come back. Zero: the
+    // session ends with its last link.
+    Duration reconnect{};
+  };
+
+  SessionCore(const Options& options, SessionMemory& memory,
+              SessionEvents& events);
+  ~SessionCore();
+  SessionCore(const SessionCore&) = delete;
+  SessionCore& operator=(const SessionCore&) = delete;
+
+  // --- below: connections ---
+
+  // The link's connection stands. Its receives are posted before this returns,
+  // so the peer must not send before: it is called when the QP is in INIT or
+  // RTR; OpenLink follows once it can send.
+  void AddLink(uint32_t link, uint32_t incarnation, Carrier& carrier);
+  void OpenLink(uint32_t link, Instant now);
+
+  // A packet of so many bytes is in the oldest receive of the link.
+  void OnPacket(uint32_t link, size_t bytes, Instant now);
+  void OnImmediate(uint32_t link, uint32_t immediate, Instant now);
+  // All requests up to this one have succeeded.
+  void OnCompleted(uint32_t link, uint64_t serial);
+  // The connection is lost; Carrier::Shut is called.
+  void LoseLink(uint32_t link, absl::Status why);
+  // All that had arrived and completed was reported: the carrier is not used
+  // any more.
+  void OnDrained(uint32_t link);
+
+  // --- above: the application ---
+
+  // RESOURCE_EXHAUSTED where too many are open.
+  absl::StatusOr<Stream*> OpenStream(MessageClass message_class,
+                                     std::string_view name);
+  // A stream that the peer opened; null when there is none.
+  Stream* AcceptStream();
+  // Sends what is queued, and ends the session when the peer does likewise.
+  void Goodbye();
+  // Ends it now; all that is under way ends with `why`.
+  void Fail(absl::Status why);
+
+  // Sends what can be sent, and ends operations that are done: their callbacks
+  // run here.
+  void Pump(Instant now);
+  // The next time that Pump has something to do without other cause.
+  Instant NextDeadline() const;
+
+  bool ended() const { return state_ == State::kEnded; }
+  const SessionCounters& counters() const { return counters_; }
+  size_t streams() const { return streams_.size(); }
+  bool LinkIsUp(uint32_t link) const {
+    return links_[link].state == Link::State::kUp;
+  }
+
+ private:
+  friend class Stream;
+
+  enum class State { kOpen, kEnding, kEnded };
+
+  // A frame of a lane, until it is known to have arrived.
+  struct Entry {
+    FrameType type = FrameType::kMessage;
+    uint8_t size = 0;  // of payload
+    Stream* stream = nullptr;
+    SendOperation* operation = nullptr;  // kMessage
+    std::array<std::byte, 32> payload{};
+  };
+  struct Lane {
+    Fifo<Entry> entries;  // numbered as the lane's sequence
+    uint64_t unsent = 0;  // those from here are to be sent
+    uint64_t expected = 0;
+    Link* carrier = nullptr;
+    Fifo<Stream*> ready;
+    bool stalled = false;
+  };
+  // A large message that goes out.
+  struct Outgoing {
+    enum class State { kFree, kRequested, kWriting, kEnded };
+    State state = State::kFree;
+    uint32_t id = 0;
+    Stream* stream = nullptr;
+    SendOperation* operation = nullptr;
+    uint64_t size = 0;
+    Grant grant;
+    std::vector<LocalPiece> pieces;       // all of it, with keys
+    std::vector<Registered> registered;  // what was registered for it
+    uint64_t written = 0;                // handed to links, from the start
+    uint64_t chunk = 0;
+    std::vector<std::pair<uint64_t, uint64_t>> again;  // offset, length
+    uint32_t in_flight = 0;
+    bool by_immediate = false;
+    bool queued = false;   // in writing_
+    bool revoked = false;  // the receiver takes the grant back
+    absl::Status end;      // not OK: given up, with this
+  };
+  // A large message that comes in.
+  struct Granted {
+    Stream* stream = nullptr;  // null: free
+    uint64_t record = 0;
+    uint32_t transfer = 0;
+    Registered memory;
+    uint64_t size = 0;
+    bool revoking = false;
+  };
+
+  // links.cc
+  void Settle(DepartedLink& link);
+  void SettleAll();
+  void HearGone(const Gone& gone);
+  void ReplaceSlot(Link& link, ReceiveSlot& slot);
+  void PostReceive(Link& link, ReceiveSlot& slot);
+  void TakeBack(ReceiveSlot& slot);
+  Link* CarrierFor(MessageClass message_class);
+  void ChooseCarriers();
+  void KeepAlive(Instant now);
+  void Violate(Link& link, std::string_view what);
+  void CheckEnd();
+  void EndAll();
+
+  // sending.cc
+  void SendControls(Link& link);
+  template <typename Payload>
+  bool SendControl(Link& link, FrameType type, const Payload& payload);
+  bool SendControlPacket(Link& link, FrameType type,
+                         std::span<const std::byte> payload);
+  void SendLane(Lane& lane, MessageClass message_class);
+  bool SendPacket(Lane& lane, MessageClass message_class, Link& link);
+  bool TakeNext(Lane& lane, const PacketWriter& writer);
+  bool HasMore(Lane& lane);
+  void ReturnCredits(Link& link);
+  bool AppendEntry(Lane& lane, uint64_t number, MessageClass message_class,
+                   Link& link, PacketWriter& writer, LocalPiece& tail);
+  void MakeReady(Stream& stream);
+  bool HasWork(Stream& stream);
+  template <typename Payload>
+  void Queue(Stream& stream, FrameType type, const Payload& payload);
+  Entry& QueueEntry(Stream* stream, MessageClass message_class, FrameType type);
+  void Confirm(Lane& lane, uint64_t upto);
+
+  // transfers.cc
+  void StartTransfer(Stream& stream, SendOperation& operation);
+  Outgoing* FindOutgoing(uint32_t id);
+  void WriteTransfers();
+  bool WriteNext(Outgoing& transfer);
+  Link* LinkForWrite(bool immediate);
+  void GoOn(Outgoing& transfer);
+  void SayWritten(Outgoing& transfer, WrittenStatus status);
+  void EndTransfer(Outgoing& transfer, absl::Status status);
+  void GiveUp(Outgoing& transfer, absl::Status why);
+  absl::Status PrepareSource(Outgoing& transfer);
+  void WriteDone(const LinkWork& work);
+  void WriteLost(const LinkWork& work, bool came);
+  bool GrantTransfer(Stream& stream, uint64_t record, const Registered& memory,
+                     const ReceiveSide::Transfer& transfer);
+  void RevokeTransfer(Stream& stream, uint64_t record);
+  Granted* FindGranted(const Stream& stream, uint64_t record);
+  Stream& TakeGrantBack(Granted& granted);
+
+  // receiving.cc
+  void OnFrame(Link& link, const FrameView& frame, ReceiveSlot& slot);
+  void OnControl(Link& link, const FrameView& frame);
+  void OnSequenced(Link& link, const FrameView& frame, ReceiveSlot& slot);
+  void OnOpen(Link& link, const FrameView& frame);
+  void OnStreamFrame(Link& link, Stream& stream, const FrameView& frame,
+                     ReceiveSlot& slot);
+  void OnSessionFrame(Link& link, const FrameView& frame);
+  const char* OnGrant(Stream& stream, const FrameView& frame);
+  const char* OnWritten(Stream& stream, const FrameView& frame);
+  const char* OnRevoke(Stream& stream, const FrameView& frame);
+  const char* OnReset(Stream& stream, const FrameView& frame);
+  const char* OnWindow(Stream& stream, uint32_t window);
+
+  // session_core.cc
+  Stream* Find(uint32_t id);
+  bool WasOpened(uint32_t id) const;
+  void End(Stream& stream, const absl::Status& why);
+  void MaybeForget(Stream& stream);
+  void Done(Operation& operation, absl::Status status);
+  void Expire(Operation& operation);
+  void Unreference(Stream& stream);
+
+  Lane& LaneOf(MessageClass message_class) {
+    return lanes_[static_cast<size_t>(message_class)];
+  }
+  const Options options_;
+  const SessionLayout& layout_ = options_.layout;
+  SessionMemory& memory_;
+  SessionEvents& events_;
+  State state_ = State::kOpen;
+  absl::Status end_;
+  SessionCounters counters_;
+  Instant now_{};
+
+  std::vector<Link> links_;
+  std::vector<DepartedLink> departed_;
+  uint32_t next_departed_ = 0;
+  absl::Status last_lost_;  // why
+  std::vector<ReceiveSlot*> free_slots_;
+  std::array<Lane, kMessageClasses> lanes_;
+  Instant all_lost_at_ = Instant::max();
+  uint64_t ping_number_ = 0;
+  bool goodbye_sent_ = false, goodbye_heard_ = false, leaving_ = false;
+
+  absl::flat_hash_map<uint32_t, std::unique_ptr<Stream>> streams_;
+  std::vector<std::unique_ptr<Stream>> forgotten_;  // until the end of Pump
+  Fifo<Stream*> accepted_;
+  // Numbers of the next streams, by class: that this side, and the peer, opens.
+  std::array<uint32_t, kMessageClasses> next_ours_{1, 1};
+  std::array<uint32_t, kMessageClasses> next_peers_{1, 1};
+  uint32_t open_ours_ = 0, open_peers_ = 0;
+
+  std::vector<Outgoing> outgoing_;
+  std::vector<uint32_t> free_outgoing_;
+  Fifo<Outgoing*> writing_;
+  uint32_t next_write_link_ = 0;  // of the bulk class's
+  Fifo<Stream*> want_transfer_;
+  std::vector<Granted> granted_;
+  std::vector<uint32_t> free_granted_;
+  std::vector<Stream*> want_memory_;
+  uint64_t ahead_ = 0;
+  bool retry_memory_ = false;
+
+  std::vector<std::byte> gathered_;  // kept so that sending does not allocate
+  TimedOperations timed_;
+  OperationQueue done_;
+};
+
+}  // namespace nd::transport
+
+#endif  // ND_TRANSPORT_SESSION_SESSION_CORE_H_

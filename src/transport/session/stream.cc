@@ -1,0 +1,151 @@
+#include "transport/session/stream.h"
+
+#include "absl/strings/str_cat.h"
+#include "transport/session/session_core.h"
+
+namespace nd {
+
+void Message::Drop() {
+  bytes_ = {};
+  if (stream_ != nullptr) std::exchange(stream_, nullptr)->Release(index_);
+}
+
+}  // namespace nd
+
+namespace nd::transport {
+
+void Stream::Send(SendOperation& operation) {
+  OperationAccess::Start(operation, this);
+  if (!end_.ok()) return core_.Done(operation, end_);
+  if (finishing_ || closed_ || core_.leaving_) {
+    return core_.Done(operation, absl::FailedPreconditionError(
+                                     "a message behind the end of the stream"));
+  }
+  if (operation.size() + kMessageCost > core_.layout_.stream_window &&
+      operation.size() <= core_.layout_.eager_limit) {
+    return core_.Done(operation,
+                      absl::InvalidArgumentError(absl::StrCat(
+                          "a message of ", operation.size(),
+                          " bytes never fits into a window of ",
+                          core_.layout_.stream_window)));
+  }
+  to_send_.Add(operation);
+  core_.timed_.Add(operation);
+  core_.MakeReady(*this);
+}
+
+void Stream::Receive(ReceiveOperation& operation) {
+  OperationAccess::Start(operation, this);
+  if (!end_.ok()) return core_.Done(operation, end_);
+  if (closed_) {
+    return core_.Done(operation,
+                      absl::FailedPreconditionError("the stream is closed"));
+  }
+  core_.timed_.Add(operation);
+  receiving_.Receive(operation);
+  AfterReceive();
+}
+
+void Stream::Cancel(Operation& operation) {
+  Cancel(operation, absl::CancelledError("the operation was cancelled"));
+}
+
+void Stream::Cancel(Operation& operation, absl::Status why) {
+  if (OperationQueue::QueueOf(operation) == &to_send_) {
+    OperationQueue::Remove(operation);
+    core_.Done(operation, std::move(why));
+    return;
+  }
+  for (SessionCore::Outgoing& transfer : core_.outgoing_) {
+    if (transfer.operation == &operation) {
+      return core_.GiveUp(transfer, std::move(why));
+    }
+  }
+  receiving_.Cancel(operation, std::move(why));
+}
+
+void Stream::Finish() {
+  finishing_ = true;
+  core_.MakeReady(*this);
+}
+
+void Stream::Reset(absl::Status why) {
+  if (!end_.ok() || core_.state_ != SessionCore::State::kOpen) return;
+  reset_text_ = std::string(why.message());
+  core_.QueueEntry(this, message_class_, FrameType::kReset);
+  core_.End(*this, why);
+}
+
+void Stream::Close() {
+  closed_ = true;
+  if (!finishing_) {
+    Reset(absl::AbortedError("the application has closed the stream"));
+  } else if (end_.ok() && !receiving_.finished()) {
+    receiving_.End(absl::AbortedError("the stream is closed"), false);
+  }
+  core_.MaybeForget(*this);
+}
+
+void Stream::Release(uint64_t number) {
+  receiving_.Release(number);
+  AfterReceive();
+  core_.MaybeForget(*this);
+}
+
+// Tells the peer what the application has taken, and comes again where memory
+// was wanting.
+void Stream::AfterReceive() {
+  if (core_.state_ != SessionCore::State::kOpen || !end_.ok()) return;
+  if (receiving_.LimitIsNews() && !window_queued_) {
+    window_queued_ = true;
+    core_.QueueEntry(this, message_class_, FrameType::kWindow);
+  }
+  if (receiving_.stalled() && !memory_wanted_) {
+    memory_wanted_ = true;
+    core_.want_memory_.push_back(this);
+  }
+}
+
+void Stream::SlotReturned(ReceiveSlot& slot) { core_.TakeBack(slot); }
+
+void Stream::FreeBuffer(const Registered& buffer) {
+  core_.memory_.Free(buffer);
+  if (!core_.want_memory_.empty()) core_.retry_memory_ = true;
+}
+
+void Stream::Unregister(const Registered& memory) {
+  core_.memory_.Unregister(memory);
+}
+
+void Stream::Done(Operation& operation, absl::Status status) {
+  if (status.ok()) {
+    ++counters_.messages_received;
+    counters_.bytes_received +=
+        static_cast<const ReceiveOperation&>(operation).size();
+  }
+  core_.Done(operation, std::move(status));
+}
+
+bool Stream::Grant(uint64_t number, const Registered& memory,
+                   const ReceiveSide::Transfer& transfer) {
+  return core_.GrantTransfer(*this, number, memory, transfer);
+}
+
+void Stream::Revoke(uint64_t number) { core_.RevokeTransfer(*this, number); }
+
+absl::StatusOr<Registered> Stream::Allocate(uint64_t size, bool ahead) {
+  if (ahead && core_.ahead_ + size > core_.options_.ahead_bytes) {
+    return absl::ResourceExhaustedError("enough is granted ahead");
+  }
+  absl::StatusOr<Registered> buffer = core_.memory_.Allocate(size);
+  if (buffer.ok() && ahead) core_.ahead_ += size;
+  return buffer;
+}
+
+void Stream::NoLongerAhead(uint64_t size) { core_.ahead_ -= size; }
+
+absl::StatusOr<Registered> Stream::RegisterTarget(std::span<std::byte> bytes) {
+  return core_.memory_.RegisterTarget(bytes);
+}
+
+}  // namespace nd::transport

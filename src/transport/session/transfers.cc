@@ -1,0 +1,429 @@
+// Large messages: asked for, granted, written, finished.
+#include <algorithm>
+#include <cassert>
+
+#include "absl/strings/str_cat.h"
+#include "transport/session/session_core.h"
+
+namespace nd::transport {
+namespace {
+
+// Of one RDMA WRITE. A message that fits into one needs no Written frame.
+constexpr uint64_t kMaxChunk = 1 << 20;
+constexpr uint64_t kMinChunk = 64 << 10;
+
+// An id is a place among the transfers, and how often it was taken.
+constexpr uint32_t kPlaceBits = 8;
+constexpr uint32_t PlaceOf(uint32_t id) { return id & ((1u << kPlaceBits) - 1); }
+
+// Requests of a link's queue that are left to packets.
+uint32_t PlacesForPackets(const Carrier& carrier) {
+  return std::max<uint32_t>(carrier.depth() / 4, 1);
+}
+
+}  // namespace
+
+void SessionCore::StartTransfer(Stream& stream, SendOperation& operation) {
+  Outgoing& transfer = outgoing_[free_outgoing_.back()];
+  free_outgoing_.pop_back();
+  transfer.id += 1u << kPlaceBits;
+  transfer.state = Outgoing::State::kRequested;
+  transfer.stream = &stream;
+  transfer.operation = &operation;
+  transfer.size = operation.size();
+  ++stream.references_;
+  Queue(stream, FrameType::kRequest,
+        Request{.transfer = transfer.id, .size = transfer.size});
+}
+
+SessionCore::Outgoing* SessionCore::FindOutgoing(uint32_t id) {
+  const uint32_t place = PlaceOf(id);
+  if (place >= outgoing_.size()) return nullptr;
+  Outgoing& transfer = outgoing_[place];
+  const bool found =
+      transfer.state != Outgoing::State::kFree && transfer.id == id;
+  return found ? &transfer : nullptr;
+}
+
+// The memory that the message comes from, with keys.
+absl::Status SessionCore::PrepareSource(Outgoing& transfer) {
+  transfer.pieces.clear();
+  for (const SendPiece& piece : transfer.operation->pieces()) {
+    if (piece.bytes.empty()) continue;
+    LocalPiece local{.data = const_cast<std::byte*>(piece.bytes.data()),
+                     .length = piece.bytes.size(),
+                     .lkey = piece.lkey};
+    if (!piece.registered) {
+      const absl::StatusOr<Registered> source =
+          memory_.RegisterSource(piece.bytes);
+      if (!source.ok()) return source.status();
+      transfer.registered.push_back(*source);
+      local = source->local;
+    }
+    transfer.pieces.push_back(local);
+  }
+  return absl::OkStatus();
+}
+
+const char* SessionCore::OnGrant(Stream& stream, const FrameView& frame) {
+  const auto grant = Grant::Parse(frame.payload);
+  if (!grant) return "a Grant that cannot be read";
+  Outgoing* const transfer = FindOutgoing(grant->transfer);
+  if (transfer == nullptr || transfer->stream != &stream) {
+    return nullptr;  // given up: the peer will hear of it, or has
+  }
+  if (transfer->state == Outgoing::State::kEnded) return nullptr;
+  if (transfer->state != Outgoing::State::kRequested ||
+      grant->size != transfer->size) {
+    return "a Grant that was not asked for";
+  }
+  transfer->grant = *grant;
+  transfer->written = 0;
+  transfer->again.clear();
+  transfer->revoked = false;
+  if (transfer->pieces.empty()) {
+    if (absl::Status prepared = PrepareSource(*transfer); !prepared.ok()) {
+      GiveUp(*transfer, std::move(prepared));
+      return nullptr;
+    }
+  }
+  transfer->state = Outgoing::State::kWriting;
+  size_t links = 0;
+  for (uint32_t i = layout_.latency_links; i < layout_.links(); ++i) {
+    links += links_[i].state == Link::State::kUp ? 1 : 0;
+  }
+  const uint64_t share = transfer->size / std::max<size_t>(links, 1) + 1;
+  transfer->chunk = std::clamp((share + 63) / 64 * 64, kMinChunk, kMaxChunk);
+  transfer->by_immediate = !layout_.digest && transfer->pieces.size() == 1 &&
+                           transfer->size <= transfer->chunk;
+  GoOn(*transfer);
+  return nullptr;
+}
+
+// Brings a transfer to where it can do its next step.
+void SessionCore::GoOn(Outgoing& transfer) {
+  if (transfer.state != Outgoing::State::kWriting) return;
+  if (!transfer.end.ok() || transfer.revoked) {
+    if (transfer.in_flight > 0) return;
+    if (transfer.end.ok()) {
+      transfer.state = Outgoing::State::kRequested;
+      transfer.revoked = false;
+      Queue(*transfer.stream, FrameType::kWritten,
+            Written{.transfer = transfer.id, .status = WrittenStatus::kRevoked});
+    } else {
+      SayWritten(transfer, WrittenStatus::kCancelled);
+    }
+    return;
+  }
+  const bool more =
+      transfer.written < transfer.size || !transfer.again.empty();
+  if (more) {
+    if (!transfer.queued) {
+      transfer.queued = true;
+      writing_.Push(&transfer);
+    }
+    return;
+  }
+  if (transfer.in_flight == 0 && !transfer.by_immediate) {
+    SayWritten(transfer, WrittenStatus::kDone);
+  }
+}
+
+// The last word about a transfer. It ends when the word has arrived.
+void SessionCore::SayWritten(Outgoing& transfer, WrittenStatus status) {
+  uint32_t digest = 0;
+  if (layout_.digest && status == WrittenStatus::kDone) {
+    for (const LocalPiece& piece : transfer.pieces) {
+      digest = Crc32c({piece.data, piece.length}, digest);
+    }
+  }
+  transfer.state = Outgoing::State::kEnded;
+  Queue(*transfer.stream, FrameType::kWritten,
+        Written{.transfer = transfer.id, .status = status, .digest = digest});
+}
+
+// The transfer is over and its memory the application's again.
+void SessionCore::EndTransfer(Outgoing& transfer, absl::Status status) {
+  assert(transfer.in_flight == 0 || state_ == State::kEnded);
+  Stream& stream = *transfer.stream;
+  for (const Registered& each : transfer.registered) memory_.Unregister(each);
+  transfer.registered.clear();
+  transfer.pieces.clear();
+  transfer.again.clear();
+  transfer.in_flight = 0;
+  transfer.by_immediate = false;
+  transfer.end = absl::OkStatus();
+  transfer.revoked = false;
+  transfer.state = Outgoing::State::kFree;
+  free_outgoing_.push_back(PlaceOf(transfer.id));
+  if (SendOperation* const operation =
+          std::exchange(transfer.operation, nullptr)) {
+    if (status.ok()) {
+      ++stream.counters_.messages_sent;
+      stream.counters_.bytes_sent += transfer.size;
+    }
+    Done(*operation, std::move(status));
+  }
+  transfer.stream = nullptr;
+  Unreference(stream);
+  if (state_ == State::kEnded || want_transfer_.empty()) return;
+  Stream& waiting = *want_transfer_.front();
+  want_transfer_.PopFront();
+  waiting.transfer_wanted_ = false;
+  MakeReady(waiting);
+  MaybeForget(waiting);
+}
+
+// The message will not be sent. Where nothing of it is on the wire, its
+// operation ends now.
+void SessionCore::GiveUp(Outgoing& transfer, absl::Status why) {
+  switch (transfer.state) {
+    case Outgoing::State::kFree:
+    case Outgoing::State::kEnded:
+      return;
+    case Outgoing::State::kRequested:
+      Done(*std::exchange(transfer.operation, nullptr), why);
+      transfer.end = std::move(why);
+      SayWritten(transfer, WrittenStatus::kCancelled);
+      return;
+    case Outgoing::State::kWriting:
+      if (!transfer.end.ok()) return;
+      transfer.end = std::move(why);
+      GoOn(transfer);
+      return;
+  }
+}
+
+const char* SessionCore::OnRevoke(Stream& stream, const FrameView& frame) {
+  const auto revoke = Revoke::Parse(frame.payload);
+  if (!revoke) return "a Revoke that cannot be read";
+  Outgoing* const transfer = FindOutgoing(revoke->transfer);
+  // What has just been written needs no answer: the word of that is under way.
+  if (transfer == nullptr || transfer->state != Outgoing::State::kWriting) {
+    return nullptr;
+  }
+  if (transfer->stream != &stream) return "a Revoke of another stream's grant";
+  const bool all_posted = transfer->written == transfer->size &&
+                          transfer->again.empty();
+  if (transfer->by_immediate && all_posted) return nullptr;
+  transfer->revoked = true;
+  GoOn(*transfer);
+  return nullptr;
+}
+
+// A link with room for a WRITE: the bulk class's in turn, or any.
+Link* SessionCore::LinkForWrite(bool immediate) {
+  const auto usable = [immediate](const Link& link) {
+    return link.state == Link::State::kUp &&
+           link.works.size() + PlacesForPackets(*link.carrier) <
+               link.carrier->depth() &&
+           (!immediate || link.CanSend(true));
+  };
+  const uint32_t begin = layout_.latency_links;
+  const uint32_t count = layout_.bulk_links;
+  bool any_bulk = false;
+  for (uint32_t i = 0; i < count; ++i) {
+    Link& link = links_[begin + (next_write_link_ + i) % count];
+    any_bulk = any_bulk || link.state == Link::State::kUp;
+    if (!usable(link)) continue;
+    next_write_link_ = (link.index - begin + 1) % count;
+    return &link;
+  }
+  if (any_bulk) return nullptr;
+  const auto found = std::ranges::find_if(links_, usable);
+  return found == links_.end() ? nullptr : &*found;
+}
+
+void SessionCore::WriteTransfers() {
+  while (!writing_.empty()) {
+    Outgoing& transfer = *writing_.front();
+    const bool more = transfer.state == Outgoing::State::kWriting &&
+                      transfer.end.ok() && !transfer.revoked &&
+                      (transfer.written < transfer.size ||
+                       !transfer.again.empty());
+    if (more && !WriteNext(transfer)) return;
+    writing_.PopFront();
+    transfer.queued = false;
+    if (more) GoOn(transfer);
+  }
+}
+
+// Posts the next WRITE of a transfer. False where no link has room.
+bool SessionCore::WriteNext(Outgoing& transfer) {
+  Link* const link = LinkForWrite(transfer.by_immediate);
+  if (link == nullptr) return false;
+  uint64_t offset = transfer.written;
+  uint64_t length = transfer.chunk;
+  const bool again = !transfer.again.empty();
+  if (again) {
+    std::tie(offset, length) = transfer.again.back();
+  }
+  // The piece that it lies in.
+  uint64_t begin = 0;
+  const LocalPiece* piece = transfer.pieces.data();
+  while (offset - begin >= piece->length) begin += (piece++)->length;
+  const uint64_t within = offset - begin;
+  length = std::min({length, piece->length - within, link->carrier->max_write()});
+  if (again) {
+    auto& range = transfer.again.back();
+    range.first += length;
+    range.second -= length;
+    if (range.second == 0) transfer.again.pop_back();
+  } else {
+    transfer.written += length;
+  }
+  std::optional<uint32_t> immediate;
+  if (transfer.by_immediate) {
+    immediate =
+        WrittenImmediate{.slot = static_cast<uint16_t>(transfer.grant.slot),
+                         .transfer = static_cast<uint16_t>(transfer.id)}
+            .Encode();
+    ++link->sent;
+  }
+  ++transfer.in_flight;
+  ++counters_.writes;
+  counters_.bytes_written += length;
+  link->carrier->Write(
+      link->works.end(),
+      {.data = piece->data + within, .length = length, .lkey = piece->lkey},
+      {.address = transfer.grant.address + offset, .rkey = transfer.grant.rkey},
+      immediate, true);
+  link->works.Push({.kind = LinkWork::Kind::kWrite,
+                    .takes_receive = immediate.has_value(),
+                    .transfer = PlaceOf(transfer.id),
+                    .first = offset,
+                    .count = length});
+  link->unsignaled = 0;
+  return true;
+}
+
+void SessionCore::WriteDone(const LinkWork& work) {
+  Outgoing& transfer = outgoing_[work.transfer];
+  if (transfer.state != Outgoing::State::kWriting) return;
+  --transfer.in_flight;
+  if (work.takes_receive) {
+    EndTransfer(transfer, absl::OkStatus());
+  } else {
+    GoOn(transfer);
+  }
+}
+
+void SessionCore::WriteLost(const LinkWork& work, bool came) {
+  if (came) return WriteDone(work);
+  Outgoing& transfer = outgoing_[work.transfer];
+  if (transfer.state != Outgoing::State::kWriting) return;
+  --transfer.in_flight;
+  transfer.by_immediate = false;
+  counters_.rewritten_bytes += work.count;
+  transfer.again.emplace_back(work.first, work.count);
+  GoOn(transfer);
+}
+
+// --- the receiver's half ---
+
+bool SessionCore::GrantTransfer(Stream& stream, uint64_t record,
+                                const Registered& memory,
+                                const ReceiveSide::Transfer& transfer) {
+  if (free_granted_.empty()) return false;
+  const uint32_t slot = free_granted_.back();
+  free_granted_.pop_back();
+  granted_[slot] = {.stream = &stream,
+                    .record = record,
+                    .transfer = transfer.id,
+                    .memory = memory,
+                    .size = transfer.size};
+  ++stream.references_;
+  Queue(stream, FrameType::kGrant,
+        Grant{.transfer = transfer.id,
+              .slot = slot,
+              .address = reinterpret_cast<uintptr_t>(memory.local.data),
+              .rkey = memory.rkey,
+              .size = transfer.size});
+  return true;
+}
+
+SessionCore::Granted* SessionCore::FindGranted(const Stream& stream,
+                                               uint64_t record) {
+  const auto found = std::ranges::find_if(granted_, [&](const Granted& each) {
+    return each.stream == &stream && each.record == record;
+  });
+  return found == granted_.end() ? nullptr : &*found;
+}
+
+void SessionCore::RevokeTransfer(Stream& stream, uint64_t record) {
+  const Granted* const granted = FindGranted(stream, record);
+  if (granted == nullptr) return;
+  Queue(stream, FrameType::kRevoke, Revoke{.transfer = granted->transfer});
+}
+
+// The peer has ended a transfer; it is not granted any more.
+Stream& SessionCore::TakeGrantBack(Granted& granted) {
+  Stream& stream = *std::exchange(granted.stream, nullptr);
+  free_granted_.push_back(static_cast<uint32_t>(&granted - granted_.data()));
+  if (!want_memory_.empty()) retry_memory_ = true;
+  return stream;
+}
+
+const char* SessionCore::OnWritten(Stream& stream, const FrameView& frame) {
+  const auto written = Written::Parse(frame.payload);
+  if (!written) return "a Written that cannot be read";
+  const auto found = std::ranges::find_if(granted_, [&](const Granted& each) {
+    return each.stream == &stream && each.transfer == written->transfer;
+  });
+  if (found == granted_.end()) {
+    // Given up before it was granted.
+    if (written->status == WrittenStatus::kCancelled &&
+        stream.receiving_.CancelRequest(written->transfer)) {
+      return nullptr;
+    }
+    return "a Written that no grant waits for";
+  }
+  if (written->status == WrittenStatus::kDone && layout_.digest &&
+      Crc32c({found->memory.local.data, found->size}) != written->digest) {
+    return "the digest of a large message is wrong";
+  }
+  const uint64_t record = found->record;
+  TakeGrantBack(*found);
+  switch (written->status) {
+    case WrittenStatus::kDone:
+      stream.receiving_.OnWritten(record);
+      break;
+    case WrittenStatus::kCancelled:
+      stream.receiving_.OnCancelled(record);
+      break;
+    case WrittenStatus::kRevoked:
+      stream.receiving_.OnRevoked(record);
+      break;
+  }
+  Unreference(stream);
+  return nullptr;
+}
+
+void SessionCore::OnImmediate(uint32_t index, uint32_t immediate, Instant now) {
+  Link& link = links_[index];
+  now_ = now;
+  if (link.receives.empty()) return;
+  ReceiveSlot& slot = *link.receives.front();
+  link.receives.PopFront();
+  ++link.received;
+  ++counters_.packets_received;
+  link.heard = now;
+  link.pinged = link.ping_due = false;
+  if (state_ != State::kOpen) return ReplaceSlot(link, slot);
+  const WrittenImmediate written = WrittenImmediate::Decode(immediate);
+  ReplaceSlot(link, slot);
+  if (written.slot >= granted_.size()) {
+    return Violate(link, "an immediate that no grant waits for");
+  }
+  Granted& granted = granted_[written.slot];
+  if (granted.stream == nullptr || layout_.digest ||
+      static_cast<uint16_t>(granted.transfer) != written.transfer) {
+    return Violate(link, "an immediate that no grant waits for");
+  }
+  const uint64_t record = granted.record;
+  Stream& stream = TakeGrantBack(granted);
+  stream.receiving_.OnWritten(record);
+  Unreference(stream);
+}
+
+}  // namespace nd::transport

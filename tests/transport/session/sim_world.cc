@@ -1,0 +1,305 @@
+#include "transport/session/sim_world.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+
+namespace nd::transport {
+
+// --- memory ---
+
+absl::StatusOr<Registered> SimMemory::Allocate(uint64_t size) {
+  if (size > budget_) return absl::OutOfRangeError("never");
+  if (used_ + size > budget_) return absl::ResourceExhaustedError("not now");
+  used_ += size;
+  auto owned = std::make_unique<std::byte[]>(size);
+  std::byte* const data = owned.get();
+  const uint32_t key = next_key_++;
+  regions_[key] = {data, static_cast<size_t>(size), std::move(owned)};
+  return Registered{.local = {data, static_cast<size_t>(size), key},
+                    .rkey = key,
+                    .handle = key};
+}
+
+void SimMemory::Free(const Registered& buffer) {
+  used_ -= buffer.local.length;
+  regions_.erase(static_cast<uint32_t>(buffer.handle));
+}
+
+absl::StatusOr<Registered> SimMemory::RegisterSource(
+    std::span<const std::byte> bytes) {
+  return RegisterTarget(
+      {const_cast<std::byte*>(bytes.data()), bytes.size()});
+}
+
+absl::StatusOr<Registered> SimMemory::RegisterTarget(
+    std::span<std::byte> bytes) {
+  const uint32_t key = AddRegion(bytes);
+  return Registered{.local = {bytes.data(), bytes.size(), key},
+                    .rkey = key,
+                    .handle = key};
+}
+
+void SimMemory::Unregister(const Registered& memory) {
+  regions_.erase(static_cast<uint32_t>(memory.handle));
+}
+
+uint32_t SimMemory::AddRegion(std::span<std::byte> bytes) {
+  const uint32_t key = next_key_++;
+  regions_[key] = {bytes.data(), bytes.size(), nullptr};
+  return key;
+}
+
+bool SimMemory::Write(const RemotePlace& to, std::span<const std::byte> bytes) {
+  const auto found = regions_.find(to.rkey);
+  if (found == regions_.end()) return false;
+  const auto begin = reinterpret_cast<uint64_t>(found->second.data);
+  if (to.address < begin ||
+      to.address + bytes.size() > begin + found->second.size) {
+    return false;
+  }
+  std::memcpy(reinterpret_cast<std::byte*>(to.address), bytes.data(),
+              bytes.size());
+  return true;
+}
+
+// --- connections ---
+
+struct SimWorld::Pair {
+  bool broken = false;
+  std::array<std::unique_ptr<End>, 2> ends;
+};
+
+class SimWorld::End final : public Carrier {
+ public:
+  End(SimWorld& world, size_t side, uint32_t link, std::shared_ptr<Pair> pair)
+      : world_(world), side_(side), link_(link), pair_(pair) {
+    slots_.resize(world.options_.depth,
+                  std::vector<std::byte>(world.options_.layout.slot_size));
+  }
+
+  uint32_t depth() const override { return world_.options_.depth; }
+  uint32_t max_pieces() const override { return 2; }
+  uint64_t max_write() const override { return 1 << 30; }
+  std::span<std::byte> SendSlot(uint64_t number) override {
+    return slots_[number % slots_.size()];
+  }
+  void Send(uint64_t serial, uint64_t slot, size_t bytes,
+            std::span<const LocalPiece> more, bool signal) override {
+    std::vector<std::byte> packet(SendSlot(slot).begin(),
+                                  SendSlot(slot).begin() + bytes);
+    for (const LocalPiece& piece : more) {
+      packet.insert(packet.end(), piece.data, piece.data + piece.length);
+    }
+    Post(serial, signal, [this, packet = std::move(packet)] {
+      End& peer = Peer();
+      ReceiveSlot* const into = peer.TakeReceive();
+      if (into == nullptr) return;
+      if (packet.size() > world_.options_.layout.slot_size) {
+        return world_.Fault("a packet longer than a slot");
+      }
+      std::memcpy(into->memory.data, packet.data(), packet.size());
+      peer.Report([&peer, size = packet.size()] {
+        peer.Core().OnPacket(peer.link_, size, peer.world_.now_);
+      });
+    });
+  }
+  void Write(uint64_t serial, const LocalPiece& from, const RemotePlace& to,
+             std::optional<uint32_t> immediate, bool signal) override {
+    // The device reads the memory when it sends: late.
+    Post(serial, signal, [this, from, to, immediate] {
+      End& peer = Peer();
+      if (!world_.sides_[peer.side_]->memory.Write(to,
+                                                   {from.data, from.length})) {
+        world_.Fault("a WRITE to memory that is not the session's");
+      }
+      if (!immediate) return;
+      if (peer.TakeReceive() == nullptr) return;
+      peer.Report([&peer, value = *immediate] {
+        peer.Core().OnImmediate(peer.link_, value, peer.world_.now_);
+      });
+    });
+  }
+  void PostReceive(ReceiveSlot& slot) override { receives_.push_back(&slot); }
+  void Flush() override {}
+  void Shut() override {
+    shut_ = true;
+    pair_->broken = true;
+    Report([this] { Core().OnDrained(link_); });
+  }
+
+  void Lose(absl::Status why) {
+    if (!shut_) Core().LoseLink(link_, std::move(why));
+  }
+  void Open() {
+    if (!shut_) Core().OpenLink(link_, world_.now_);
+  }
+
+ private:
+  SessionCore& Core() { return *world_.sides_[side_]->core; }
+  End& Peer() { return *pair_->ends[1 - side_]; }
+
+  ReceiveSlot* TakeReceive() {
+    if (receives_.empty()) {
+      world_.Fault("RNR: a packet without a receive");
+      return nullptr;
+    }
+    ReceiveSlot* const slot = receives_.front();
+    receives_.pop_front();
+    return slot;
+  }
+
+  void Post(uint64_t serial, bool signal, std::function<void()> execute) {
+    if (serial != next_serial_++) world_.Fault("serials have a gap");
+    if (++outstanding_ > world_.options_.depth) {
+      world_.Fault("the send queue overflows");
+    }
+    executes_at_ = std::max(executes_at_, world_.now_) +
+                   world_.Chance(world_.options_.max_delay);
+    world_.At(executes_at_, [this, serial, signal,
+                             execute = std::move(execute)] {
+      if (pair_->broken) return;
+      execute();
+      ++executed_;
+      acks_at_ = std::max(acks_at_, world_.now_) +
+                 world_.Chance(world_.options_.max_delay);
+      if (!signal) return;
+      world_.At(acks_at_, [this, serial] {
+        if (pair_->broken) return;
+        Report([this, serial] {
+          outstanding_ = next_serial_ - serial - 1;
+          Core().OnCompleted(link_, serial);
+        });
+      });
+    });
+  }
+
+  // To the session, in order, when it looks.
+  void Report(std::function<void()> what) {
+    reports_at_ = std::max(reports_at_, world_.now_) +
+                  world_.Chance(world_.options_.max_delay / 4);
+    world_.At(reports_at_, std::move(what));
+  }
+
+  SimWorld& world_;
+  const size_t side_;
+  const uint32_t link_;
+  const std::shared_ptr<Pair> pair_;
+  std::vector<std::vector<std::byte>> slots_;
+  std::deque<ReceiveSlot*> receives_;
+  bool shut_ = false;
+  uint64_t next_serial_ = 0;
+  uint64_t outstanding_ = 0;
+  uint64_t executed_ = 0;
+  Instant executes_at_{}, acks_at_{}, reports_at_{};
+};
+
+SimWorld::Side::Side(SimWorld& owner, const SimOptions& options, bool client)
+    : world(owner), index(client ? 0 : 1), memory(options.budget) {
+  const uint32_t count =
+      options.layout.links() * options.layout.slots + options.spare_slots;
+  slot_bytes.resize(size_t{count} * options.layout.slot_size);
+  slots.resize(count);
+  for (uint32_t i = 0; i < count; ++i) {
+    slots[i].memory = {
+        .data = &slot_bytes[size_t{i} * options.layout.slot_size],
+        .length = options.layout.slot_size};
+  }
+  core = std::make_unique<SessionCore>(
+      SessionCore::Options{.layout = options.layout,
+                           .client = client,
+                           .receive_slots = slots,
+                           .ahead_bytes = options.budget / 2,
+                           .reconnect = options.reconnect},
+      memory, *this);
+}
+
+void SimWorld::Side::OnLinkFree(uint32_t link) {
+  world.free_[link][index] = true;
+  if (!world.free_[link][1 - index] || world.options_.reconnect.count() == 0) {
+    return;
+  }
+  // Both ends can be made anew.
+  world.After(world.Chance(std::chrono::milliseconds(1)),
+              [&owner = world, link] { owner.Connect(link); });
+}
+
+SimWorld::SimWorld(const SimOptions& options, uint64_t seed)
+    : options_(options),
+      random_(seed),
+      pairs_(options.layout.links()),
+      incarnations_(options.layout.links()),
+      free_(options.layout.links()) {
+  sides_[0] = std::make_unique<Side>(*this, options, true);
+  sides_[1] = std::make_unique<Side>(*this, options, false);
+}
+
+SimWorld::~SimWorld() {
+  events_.clear();
+  for (auto& side : sides_) side->core.reset();
+}
+
+void SimWorld::At(Instant when, std::function<void()> what) {
+  events_.emplace(when, std::move(what));
+}
+
+Duration SimWorld::Chance(Duration most) {
+  return Duration(static_cast<Duration::rep>(
+      random_.Below(static_cast<uint64_t>(most.count()) + 1)));
+}
+
+void SimWorld::Connect(uint32_t link) {
+  if (ended(0) || ended(1)) return;
+  if (pairs_[link] != nullptr) old_.push_back(pairs_[link]);
+  auto pair = std::make_shared<Pair>();
+  pairs_[link] = pair;
+  const uint32_t incarnation = incarnations_[link]++;
+  free_[link] = {};
+  for (size_t side = 0; side < 2; ++side) {
+    pair->ends[side] = std::make_unique<End>(*this, side, link, pair);
+    core(side).AddLink(link, incarnation, *pair->ends[side]);
+  }
+  for (size_t side = 0; side < 2; ++side) {
+    After(Chance(options_.max_delay),
+          [end = pair->ends[side].get()] { end->Open(); });
+  }
+}
+
+void SimWorld::Break(uint32_t link) {
+  const std::shared_ptr<Pair> pair = pairs_[link];
+  if (pair == nullptr) return;
+  pair->broken = true;
+  for (const auto& end : pair->ends) {
+    After(Chance(std::chrono::milliseconds(1)), [&end] {
+      end->Lose(absl::UnavailableError("the connection broke"));
+    });
+  }
+}
+
+void SimWorld::Pump() {
+  for (const auto& side : sides_) side->core->Pump(now_);
+}
+
+bool SimWorld::Run(const std::function<bool()>& done, Duration limit) {
+  const Instant end = now_ + limit;
+  Pump();
+  while (!done() && fault_.empty()) {
+    const Instant next_timer = std::min(sides_[0]->core->NextDeadline(),
+                                        sides_[1]->core->NextDeadline());
+    const Instant next_event =
+        events_.empty() ? Instant::max() : events_.begin()->first;
+    const Instant next = std::min(next_timer, next_event);
+    if (next > end) return false;
+    now_ = std::max(now_, next);
+    if (next_event <= next_timer) {
+      const auto what = std::move(events_.begin()->second);
+      events_.erase(events_.begin());
+      what();
+    }
+    Pump();
+  }
+  return fault_.empty();
+}
+
+}  // namespace nd::transport
