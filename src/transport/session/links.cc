@@ -30,11 +30,9 @@ void SessionCore::AddLink(uint32_t index, uint32_t incarnation,
   link.carrier = &carrier;
   link.credits = layout_.slots;
   link.told = layout_.slots;
+  --links_down_;
   for (uint32_t i = 0; i < layout_.slots; ++i) {
-    if (free_slots_.empty()) {
-      ++link.missing;
-      continue;
-    }
+    assert(!free_slots_.empty());
     ReceiveSlot& slot = *free_slots_.back();
     free_slots_.pop_back();
     PostReceive(link, slot);
@@ -121,6 +119,7 @@ void SessionCore::OnDrained(uint32_t index) {
   Link& link = links_[index];
   assert(link.state == Link::State::kDraining);
   link.state = Link::State::kNone;
+  ++links_down_;
   link.carrier = nullptr;
   while (!link.receives.empty()) {
     ReceiveSlot& slot = *link.receives.front();

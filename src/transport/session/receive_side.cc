@@ -20,8 +20,6 @@ uint64_t RoundUp(uint64_t bytes) {
 
 }  // namespace
 
-ReceiveSide::~ReceiveSide() { assert(records_.empty() && receivers_.empty()); }
-
 bool ReceiveSide::Charge(uint64_t cost) {
   if (finished_ || received_ + cost > told_) return false;
   received_ += cost;
@@ -168,6 +166,18 @@ void ReceiveSide::End(const absl::Status& why, bool all_stopped) {
     }
     each = next;
   }
+}
+
+std::string ReceiveSide::Describe() const {
+  std::string text = absl::StrCat(
+      "received ", received_, ", given back ", returned_, ", told ", told_,
+      ", records ", records_.begin(), " .. ", records_.end(), ", next ", next_,
+      receivers_.empty() ? "" : ", awaited", stalled_ ? ", stalled" : "");
+  if (!records_.empty()) {
+    absl::StrAppend(&text, ", oldest in state ",
+                    static_cast<int>(records_[records_.begin()].state));
+  }
+  return text;
 }
 
 void ReceiveSide::Match() {

@@ -2,10 +2,12 @@
 #ifndef ND_TRANSPORT_SESSION_RECEIVE_SIDE_H_
 #define ND_TRANSPORT_SESSION_RECEIVE_SIDE_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "absl/status/status.h"
 #include "transport/session/carrier.h"
@@ -57,7 +59,6 @@ class ReceiveSide {
         window_(window),
         eager_limit_(eager_limit),
         told_(window) {}
-  ~ReceiveSide();
   ReceiveSide(const ReceiveSide&) = delete;
   ReceiveSide& operator=(const ReceiveSide&) = delete;
 
@@ -91,17 +92,20 @@ class ReceiveSide {
   void Retry() { Match(); }
   bool stalled() const { return stalled_; }
 
-  // How far the peer may send, modulo 2^32, and whether it should be told.
+  // How far the peer may send, modulo 2^32, and whether it should be told: when
+  // it may believe that it has less than half a window, or not enough for the
+  // longest message.
   uint32_t Limit() const { return static_cast<uint32_t>(returned_ + window_); }
   bool LimitIsNews() const {
-    return returned_ + window_ - told_ >= window_ / 2;
+    return returned_ + window_ > told_ &&
+           told_ - received_ < std::max(window_ / 2, kMessageCost + eager_limit_);
   }
   void Told() { told_ = returned_ + window_; }
 
   // Nothing is left that the application or the peer could touch.
   bool idle() const { return records_.empty() && receivers_.empty(); }
   bool finished() const { return finished_; }
-  uint64_t cost_received() const { return received_; }
+  std::string Describe() const;
 
  private:
   enum class State : uint8_t {

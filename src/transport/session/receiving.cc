@@ -173,7 +173,7 @@ void SessionCore::OnStreamFrame(Link& link, Stream& stream,
   if (fault == nullptr) {
     switch (frame.header.type) {
       case FrameType::kMessage: {
-        const bool keep = !free_slots_.empty();
+        const bool keep = MayLoan();
         if (!keep) ++counters_.spilled_messages;
         if (!stream.receiving_.AddMessage(slot, frame.payload, keep)) {
           fault = "a message beyond the window, or behind the end";

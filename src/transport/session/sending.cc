@@ -242,7 +242,7 @@ bool SessionCore::AppendEntry(Lane& lane, uint64_t number,
       const size_t size = entry.operation->size();
       if (pieces.size() == 1 && pieces[0].registered &&
           size >= kZeroCopyBytes && link.carrier->max_pieces() > 1) {
-        fits = writer.AppendHeader(header, pieces[0].bytes);
+        fits = writer.Fits(size) && writer.AppendHeader(header, pieces[0].bytes);
         if (fits) {
           tail = {.data = const_cast<std::byte*>(pieces[0].bytes.data()),
                   .length = size,

@@ -22,6 +22,7 @@ SessionCore::SessionCore(const Options& options, SessionMemory& memory,
       outgoing_(kMaxTransfers),
       granted_(kMaxTransfers) {
   for (uint32_t i = 0; i < links_.size(); ++i) links_[i].index = i;
+  links_down_ = options_.layout.links();
   for (ReceiveSlot& slot : options_.receive_slots) free_slots_.push_back(&slot);
   for (uint32_t i = kMaxTransfers; i-- > 0;) {
     outgoing_[i].id = i;
@@ -30,9 +31,7 @@ SessionCore::SessionCore(const Options& options, SessionMemory& memory,
   }
 }
 
-SessionCore::~SessionCore() {
-  assert(state_ == State::kEnded || streams_.empty());
-}
+SessionCore::~SessionCore() = default;
 
 absl::StatusOr<Stream*> SessionCore::OpenStream(MessageClass message_class,
                                                 std::string_view name) {
@@ -144,6 +143,7 @@ void SessionCore::Pump(Instant now) {
       for (Stream* const stream : std::exchange(want_memory_, {})) {
         stream->memory_wanted_ = false;
         stream->receiving_.Retry();
+        stream->AfterReceive();
         MaybeForget(*stream);
       }
     }
@@ -172,6 +172,45 @@ void SessionCore::Pump(Instant now) {
     }
   }
   forgotten_.clear();
+}
+
+std::string SessionCore::Describe() const {
+  std::string text = absl::StrCat(
+      "state ", static_cast<int>(state_), ", streams ", streams_.size(),
+      ", free slots ", free_slots_.size(), ", free transfers ",
+      free_outgoing_.size(), ", granted ahead ", ahead_, "\n");
+  for (const Link& link : links_) {
+    absl::StrAppend(&text, "link ", link.index, ": state ",
+                    static_cast<int>(link.state), ", credits ", link.credits,
+                    ", sent ", link.sent, ", posted ", link.posted(), ", told ",
+                    link.told, ", received ", link.received, ", missing ",
+                    link.missing, ", under way ", link.works.size(), "\n");
+  }
+  for (const DepartedLink& link : departed_) {
+    absl::StrAppend(&text, "departed link ", link.index, ".", link.incarnation,
+                    ": settled ", link.settled, ", gone ",
+                    static_cast<int>(link.gone), ", peer's gone ",
+                    link.peer_received.has_value(), ", under way ",
+                    link.works.size(), "\n");
+  }
+  for (const Lane& lane : lanes_) {
+    absl::StrAppend(&text, "lane: frames ", lane.entries.begin(), " .. ",
+                    lane.entries.end(), ", unsent from ", lane.unsent,
+                    ", expects ", lane.expected, ", ready ", lane.ready.size(),
+                    ", carrier ",
+                    lane.carrier == nullptr ? -1 : int(lane.carrier->index),
+                    "\n");
+  }
+  for (const auto& [id, stream] : streams_) {
+    absl::StrAppend(&text, "stream ", id, ": waits to send ",
+                    !stream->to_send_.empty(), ", cost sent ",
+                    stream->sent_cost_, " of ", stream->send_limit_,
+                    ", finished ", stream->finish_sent_, "/",
+                    stream->receiving_.finished(), ", references ",
+                    stream->references_, ", ", stream->receiving_.Describe(),
+                    "\n");
+  }
+  return text;
 }
 
 Instant SessionCore::NextDeadline() const {

@@ -115,6 +115,8 @@ class SessionCore {
   bool ended() const { return state_ == State::kEnded; }
   const SessionCounters& counters() const { return counters_; }
   size_t streams() const { return streams_.size(); }
+  // Where everything stands, in lines for people.
+  std::string Describe() const;
   bool LinkIsUp(uint32_t link) const {
     return links_[link].state == Link::State::kUp;
   }
@@ -246,6 +248,9 @@ class SessionCore {
   void Expire(Operation& operation);
   void Unreference(Stream& stream);
 
+  bool MayLoan() const {
+    return free_slots_.size() > size_t{links_down_} * layout_.slots;
+  }
   Lane& LaneOf(MessageClass message_class) {
     return lanes_[static_cast<size_t>(message_class)];
   }
@@ -262,7 +267,10 @@ class SessionCore {
   std::vector<DepartedLink> departed_;
   uint32_t next_departed_ = 0;
   absl::Status last_lost_;  // why
+  // A link that is made anew finds all its slots here: only what is more than
+  // those of the links that are down may be on loan.
   std::vector<ReceiveSlot*> free_slots_;
+  uint32_t links_down_ = 0;
   std::array<Lane, kMessageClasses> lanes_;
   Instant all_lost_at_ = Instant::max();
   uint64_t ping_number_ = 0;

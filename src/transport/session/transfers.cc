@@ -423,6 +423,7 @@ void SessionCore::OnImmediate(uint32_t index, uint32_t immediate, Instant now) {
   const uint64_t record = granted.record;
   Stream& stream = TakeGrantBack(granted);
   stream.receiving_.OnWritten(record);
+  stream.AfterReceive();
   Unreference(stream);
 }
 

@@ -73,8 +73,8 @@ struct SimWorld::Pair {
 
 class SimWorld::End final : public Carrier {
  public:
-  End(SimWorld& world, size_t side, uint32_t link, std::shared_ptr<Pair> pair)
-      : world_(world), side_(side), link_(link), pair_(pair) {
+  End(SimWorld& world, size_t side, uint32_t link, Pair& pair)
+      : world_(world), side_(side), link_(link), pair_(&pair) {
     slots_.resize(world.options_.depth,
                   std::vector<std::byte>(world.options_.layout.slot_size));
   }
@@ -185,7 +185,7 @@ class SimWorld::End final : public Carrier {
   SimWorld& world_;
   const size_t side_;
   const uint32_t link_;
-  const std::shared_ptr<Pair> pair_;
+  Pair* const pair_;
   std::vector<std::vector<std::byte>> slots_;
   std::deque<ReceiveSlot*> receives_;
   bool shut_ = false;
@@ -257,7 +257,7 @@ void SimWorld::Connect(uint32_t link) {
   const uint32_t incarnation = incarnations_[link]++;
   free_[link] = {};
   for (size_t side = 0; side < 2; ++side) {
-    pair->ends[side] = std::make_unique<End>(*this, side, link, pair);
+    pair->ends[side] = std::make_unique<End>(*this, side, link, *pair);
     core(side).AddLink(link, incarnation, *pair->ends[side]);
   }
   for (size_t side = 0; side < 2; ++side) {

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "transport/session/sim_traffic.h"
 #include "transport/session/sim_world.h"
 
@@ -57,7 +58,10 @@ class Sessions {
   std::string Run() {
     const bool done = world_.Run([this] { return traffic_.done(); });
     if (!world_.fault().empty()) return world_.fault();
-    if (!done) return "it hangs";
+    if (!done) {
+      return absl::StrCat("it hangs\nclient: ", world_.core(0).Describe(),
+                          "server: ", world_.core(1).Describe());
+    }
     return traffic_.Verdict();
   }
   SimWorld& world() { return world_; }
