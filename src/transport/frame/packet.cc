@@ -64,14 +64,13 @@ std::string_view ToString(PacketFault fault) {
 
 bool PacketReader::Fail(PacketFault fault) {
   fault_ = fault;
-  first_ = false;
   rest_ = {};
   return false;
 }
 
-// Bytes end with the last frame of a packet: padding is there for the next one.
+// A packet ends with its last frame: padding is there for the next one.
 bool PacketReader::SkipPadding() {
-  if (rest_.size() <= padding_) return Fail(PacketFault::kTruncated);
+  if (rest_.size() < padding_) return Fail(PacketFault::kTruncated);
   const auto is_zero = [](std::byte byte) { return byte == std::byte{0}; };
   if (!std::ranges::all_of(rest_.first(padding_), is_zero)) {
     return Fail(PacketFault::kReserved);

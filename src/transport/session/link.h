@@ -63,9 +63,9 @@ struct Link {
   uint64_t posted() const { return receives.end(); }
   // What the peer believes it may still send.
   uint64_t PeerRoom() const { return told - received; }
-  // `sequenced`: one receive is kept for the news that there are more.
-  bool CanSend(bool sequenced) const {
-    return state == State::kUp && credits - sent > (sequenced ? 1u : 0u) &&
+  // `keep_one`: one receive is kept for the news that there are more.
+  bool CanSend(bool keep_one) const {
+    return state == State::kUp && credits - sent > (keep_one ? 1u : 0u) &&
            works.size() < carrier->depth();
   }
 };

@@ -33,7 +33,10 @@ template bool SessionCore::SendControl<Reason>(Link&, FrameType,
 
 bool SessionCore::SendControlPacket(Link& link, FrameType type,
                                     std::span<const std::byte> payload) {
-  if (!link.CanSend(false)) return false;
+  // The last receive of the peer's is for news of receives, and for the end.
+  const bool last_resort =
+      type == FrameType::kCredit || type == FrameType::kAbort;
+  if (!link.CanSend(!last_resort)) return false;
   const uint64_t slot = link.send_slots++;
   PacketWriter writer(link.carrier->SendSlot(slot), layout_.digest);
   const bool fits = writer.Append(

@@ -52,21 +52,17 @@ TEST(Crc32c, GoesOnFromAnyByte) {
   }
 }
 
-// A large message has one checksum, and the library underneath counts in int.
+// A large message has one checksum, and ISA-L counts in int. The value is from
+// the CRC's linearity: what a zero byte does to the register is a matrix, here
+// to the power of that many bytes.
 TEST(Crc32c, TakesMoreBytesThanAnIntCounts) {
-  constexpr size_t kBytes = (size_t{1} << 31) + 5;
+  constexpr size_t kBytes = (size_t{1} << 32) + 5;
   void* const zeros = mmap(nullptr, kBytes, PROT_READ,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   ASSERT_NE(zeros, MAP_FAILED);
-  const std::span bytes(static_cast<const std::byte*>(zeros), kBytes);
-  uint32_t in_parts = 0;
-  constexpr size_t kPart = size_t{1} << 20;
-  for (size_t done = 0; done < kBytes; done += kPart) {
-    in_parts =
-        Crc32c(bytes.subspan(done, std::min(kPart, kBytes - done)), in_parts);
-  }
-
-  EXPECT_EQ(Crc32c(bytes), in_parts);
+  madvise(zeros, kBytes, MADV_HUGEPAGE);  // fewer page faults
+  EXPECT_EQ(Crc32c(std::span(static_cast<const std::byte*>(zeros), kBytes)),
+            0xbb3e6a6du);
   munmap(zeros, kBytes);
 }
 

@@ -237,6 +237,18 @@ TEST(PacketReader, GivesTheFramesBeforeAFaultAndNoneBehindIt) {
   EXPECT_EQ(reader.fault(), PacketFault::kVersion);
 }
 
+TEST(PacketReader, TakesNoFrameOutOfThePayloadOfARefusedOne) {
+  const Bytes looks_good = PacketOf(kCredit, {});
+  const Bytes too_long =
+      With(PacketOf(kMessage, looks_good), 12, FrameHeader::kSize + 1);
+  PacketReader reader(too_long, false);
+  FrameView view;
+
+  EXPECT_FALSE(reader.Next(view));
+  EXPECT_FALSE(reader.Next(view));
+  EXPECT_EQ(reader.fault(), PacketFault::kTruncated);
+}
+
 TEST(PacketReader, AnEmptyPacketStaysRefused) {
   PacketReader reader({}, false);
   FrameView view;
