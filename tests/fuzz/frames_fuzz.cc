@@ -122,7 +122,11 @@ void CheckPacket(std::span<const std::byte> packet, bool digest,
 
 // A byte of choices, then the packet.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace nd::transport;
+  using nd::transport::Bytes;
+  using nd::transport::CheckPacket;
+  using nd::transport::CheckPayloads;
+  using nd::transport::kEagerLimit;
+  using nd::transport::SetDigests;
   if (size == 0) return 0;
   const uint8_t choices = data[0];
   const bool digest = (choices & 1) != 0;
