@@ -74,7 +74,7 @@ void Written::Write(ByteWriter& out) const {
   out.WriteLe32(transfer);
   out.WriteLe32(static_cast<uint32_t>(status));
   out.WriteLe32(digest);
-  out.WriteZeros(4);
+  out.WriteLe32(links);
 }
 
 std::optional<Written> Written::Parse(std::span<const std::byte> payload) {
@@ -83,8 +83,8 @@ std::optional<Written> Written::Parse(std::span<const std::byte> payload) {
     const uint32_t status = in.ReadLe32();
     written.status = static_cast<WrittenStatus>(status);
     written.digest = in.ReadLe32();
-    const bool zero = in.ReadLe32() == 0;
-    return zero && status <= static_cast<uint32_t>(WrittenStatus::kRevoked);
+    written.links = in.ReadLe32();
+    return status <= static_cast<uint32_t>(WrittenStatus::kRevoked);
   });
 }
 

@@ -133,6 +133,7 @@ struct Written {
   uint32_t transfer = 0;
   WrittenStatus status = WrittenStatus::kDone;
   uint32_t digest = 0;  // CRC32C of all bytes, where the layout asks for it
+  uint32_t links = 0;   // by bit: those on which a mark has gone before
   void Write(ByteWriter& out) const;
   static std::optional<Written> Parse(std::span<const std::byte> payload);
   bool operator==(const Written&) const = default;
@@ -188,14 +189,21 @@ struct Reason {
   bool operator==(const Reason&) const = default;
 };
 
-// The immediate that ends a transfer without a Written frame.
+// The immediate behind WRITEs: the whole transfer is there, or, as a mark, what
+// this link has carried of it.
 struct WrittenImmediate {
+  static constexpr uint32_t kTransferMask = 0x7fff;
+
   uint16_t slot = 0;      // of the grant, not kRingSlot
-  uint16_t transfer = 0;  // its lower bits
-  constexpr uint32_t Encode() const { return uint32_t{transfer} << 16 | slot; }
+  uint32_t transfer = 0;  // its lower 15 bits travel
+  bool mark = false;
+  constexpr uint32_t Encode() const {
+    return (mark ? 1u << 31 : 0) | (transfer & kTransferMask) << 16 | slot;
+  }
   static constexpr WrittenImmediate Decode(uint32_t immediate) {
     return {.slot = static_cast<uint16_t>(immediate),
-            .transfer = static_cast<uint16_t>(immediate >> 16)};
+            .transfer = immediate >> 16 & kTransferMask,
+            .mark = immediate >> 31 != 0};
   }
   bool operator==(const WrittenImmediate&) const = default;
 };

@@ -1,5 +1,6 @@
 // What the session's protocol asks of those below it: a connection that carries
-// packets, and memory that the peer may write. Verbs serve both, or a simulator.
+// packets, and memory that the peer may write. Verbs serve both, or a
+// simulator.
 #ifndef ND_TRANSPORT_SESSION_CARRIER_H_
 #define ND_TRANSPORT_SESSION_CARRIER_H_
 

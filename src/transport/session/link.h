@@ -17,6 +17,7 @@ struct LinkWork {
   enum class Kind : uint8_t { kControl, kFrames, kWrite };
   Kind kind = Kind::kControl;
   bool takes_receive = true;  // of the peer's
+  bool mark = false;          // kWrite: the mark behind the link's WRITEs
   FrameType control = FrameType::kCredit;
   // kFrames: of the lane, from `first`; kWrite: of the transfer, bytes.
   MessageClass lane = MessageClass::kLatency;
@@ -27,8 +28,8 @@ struct LinkWork {
 
 struct Link {
   enum class State : uint8_t {
-    kNone,      // no connection
-    kWaiting,   // receives are posted, sending is not possible yet
+    kNone,     // no connection
+    kWaiting,  // receives are posted, sending is not possible yet
     kUp,
     kAborting,  // the Abort is under way, nothing else is
     kDraining,  // shut, and not all of it was reported
@@ -44,10 +45,10 @@ struct Link {
   // made.
   Fifo<ReceiveSlot*> receives;
   uint64_t received = 0;
-  uint64_t told = 0;       // receives posted, as the peer knows
-  uint32_t missing = 0;    // receives that could not be posted again
-  uint64_t credits = 0;    // receives of the peer's
-  uint64_t sent = 0;       // that consume one
+  uint64_t told = 0;     // receives posted, as the peer knows
+  uint32_t missing = 0;  // receives that could not be posted again
+  uint64_t credits = 0;  // receives of the peer's
+  uint64_t sent = 0;     // that consume one
   Fifo<LinkWork> works{};
   uint64_t send_slots = 0;  // packets posted, which number the slots
   uint64_t unsignaled = 0;
@@ -55,7 +56,7 @@ struct Link {
   Instant heard{};
   Instant abort_by{};
   std::optional<uint64_t> pong;  // owed
-  bool deaf = false;  // what comes now is not looked at
+  bool deaf = false;             // what comes now is not looked at
   bool ping_due = false;
   bool pinged = false;
   std::optional<uint32_t> peer_received;  // from the peer's Gone

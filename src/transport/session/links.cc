@@ -113,6 +113,7 @@ void SessionCore::LoseLink(uint32_t index, absl::Status why) {
     }
   }
   link.carrier->Shut();
+  LoseWrites(index);
 }
 
 void SessionCore::OnDrained(uint32_t index) {
@@ -170,8 +171,7 @@ void SessionCore::SettleAll() {
     if (departed.works.empty() || departed.peer_received) Settle(departed);
   }
   std::erase_if(departed_, [](const DepartedLink& departed) {
-    return departed.settled &&
-           departed.gone == DepartedLink::Gone::kDelivered;
+    return departed.settled && departed.gone == DepartedLink::Gone::kDelivered;
   });
 }
 
@@ -203,7 +203,7 @@ void SessionCore::Settle(DepartedLink& link) {
         if (came) Confirm(LaneOf(work.lane), work.first + work.count);
         break;
       case LinkWork::Kind::kWrite:
-        WriteLost(work, came);
+        WriteLost(link.index, work, came);
         break;
     }
   }
@@ -271,12 +271,13 @@ void SessionCore::KeepAlive(Instant now) {
     const Duration silence = now - link.heard;
     if (silence >= layout_.keepalive / 3 && !link.pinged) link.ping_due = true;
     if (silence >= layout_.keepalive) {
-      LoseLink(link.index,
-               absl::UnavailableError(absl::StrCat(
-                   "nothing was heard on link ", link.index, " for ",
-                   std::chrono::duration_cast<std::chrono::milliseconds>(silence)
-                       .count(),
-                   " ms, the keepalive time")));
+      LoseLink(
+          link.index,
+          absl::UnavailableError(absl::StrCat(
+              "nothing was heard on link ", link.index, " for ",
+              std::chrono::duration_cast<std::chrono::milliseconds>(silence)
+                  .count(),
+              " ms, the keepalive time")));
     }
   }
 }
@@ -284,9 +285,9 @@ void SessionCore::KeepAlive(Instant now) {
 // The peer has broken the protocol: it is told so, and the session ends.
 void SessionCore::Violate(Link& link, std::string_view what) {
   if (state_ != State::kOpen) return;
-  const absl::Status why = absl::InternalError(
-      absl::StrCat("protocol error of the peer, link ", link.index, ": ",
-                   std::string(what)));
+  const absl::Status why =
+      absl::InternalError(absl::StrCat("protocol error of the peer, link ",
+                                       link.index, ": ", std::string(what)));
   const Reason reason{.code = static_cast<uint32_t>(why.code()), .text = what};
   const bool told = SendControl(link, FrameType::kAbort, reason);
   if (told) {

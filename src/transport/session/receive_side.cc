@@ -97,7 +97,8 @@ void ReceiveSide::OnRevoked(uint64_t number) {
   ReceiveOperation* const bound = std::exchange(record.bound, nullptr);
   FreePlace(record);
   record.state = State::kWaiting;
-  if (bound != nullptr) {
+  // The sender gives a grant back, too, when it has lost a link.
+  if (bound != nullptr && !cancelled_.ok()) {
     OperationQueue::Remove(*bound);
     host_.Done(*bound, std::exchange(cancelled_, absl::OkStatus()));
   }
@@ -211,8 +212,8 @@ bool ReceiveSide::MatchFirst() {
       return true;
     case State::kFinish:
       OperationQueue::Remove(*operation);
-      host_.Done(*operation, absl::OutOfRangeError(
-                                 "the peer has finished the stream"));
+      host_.Done(*operation,
+                 absl::OutOfRangeError("the peer has finished the stream"));
       return true;
   }
   return false;
@@ -251,8 +252,7 @@ bool ReceiveSide::StartTransfer(Record& record, ReceiveOperation& operation) {
 
 absl::Status ReceiveSide::GrantBuffer(Record& record, uint64_t number,
                                       bool ahead) {
-  const absl::StatusOr<Registered> buffer =
-      host_.Allocate(record.size, ahead);
+  const absl::StatusOr<Registered> buffer = host_.Allocate(record.size, ahead);
   if (!buffer.ok()) return buffer.status();
   record.memory = *buffer;
   record.place = Record::Place::kBuffer;
@@ -315,6 +315,8 @@ void ReceiveSide::Deliver(Record& record, ReceiveOperation& operation) {
     if (record.bound == nullptr && size > 0) {
       std::memcpy(operation.into().bytes.data(), record.data, size);
     }
+    // It came before it could be revoked.
+    if (record.bound != nullptr) cancelled_ = absl::OkStatus();
     record.bound = nullptr;
     Drop(record);
     PopReleased();

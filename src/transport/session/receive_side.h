@@ -68,8 +68,8 @@ class ReceiveSide {
                                 std::span<const std::byte> bytes, bool keep);
   [[nodiscard]] bool AddRequest(uint32_t transfer, uint64_t size);
   [[nodiscard]] bool AddFinish();
-  // The transfer of a record ended; `written`: all bytes are there, `cancelled`:
-  // there is no such message.
+  // The transfer of a record ended; `written`: all bytes are there,
+  // `cancelled`: there is no such message.
   void OnWritten(uint64_t number);
   void OnCancelled(uint64_t number);
   void OnRevoked(uint64_t number);
@@ -98,7 +98,8 @@ class ReceiveSide {
   uint32_t Limit() const { return static_cast<uint32_t>(returned_ + window_); }
   bool LimitIsNews() const {
     return returned_ + window_ > told_ &&
-           told_ - received_ < std::max(window_ / 2, kMessageCost + eager_limit_);
+           told_ - received_ <
+               std::max(window_ / 2, kMessageCost + eager_limit_);
   }
   void Told() { told_ = returned_ + window_; }
 
@@ -118,7 +119,7 @@ class ReceiveSide {
   };
   struct Record {
     State state = State::kReady;
-    bool ahead = false;    // allocated ahead
+    bool ahead = false;  // allocated ahead
     uint32_t cost = 0;
     uint32_t transfer = 0;
     uint64_t size = 0;
@@ -160,8 +161,8 @@ class ReceiveSide {
   uint64_t told_;
   bool finished_ = false;
   bool ended_ = false;
-  bool loans_ = true;  // the application takes messages on loan
-  bool stalled_ = false;  // memory or a grant was not to be had
+  bool loans_ = true;       // the application takes messages on loan
+  bool stalled_ = false;    // memory or a grant was not to be had
   absl::Status cancelled_;  // why the bound operation's transfer is revoked
   // Of one window, made when it is first needed. Filled and freed in order.
   std::unique_ptr<std::byte[]> spill_;

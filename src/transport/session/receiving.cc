@@ -25,10 +25,10 @@ bool DigestsAreRight(std::span<const std::byte> packet) {
 absl::Status StatusOf(const Reason& reason, std::string_view who) {
   // Codes beyond the canonical ones, and OK, make no error.
   const bool known = reason.code >= 1 && reason.code <= 16;
-  return absl::Status(known ? static_cast<absl::StatusCode>(reason.code)
-                            : absl::StatusCode::kUnknown,
-                      absl::StrCat(std::string(who), ": ",
-                                   std::string(reason.text)));
+  return absl::Status(
+      known ? static_cast<absl::StatusCode>(reason.code)
+            : absl::StatusCode::kUnknown,
+      absl::StrCat(std::string(who), ": ", std::string(reason.text)));
 }
 
 }  // namespace
@@ -45,8 +45,8 @@ void SessionCore::OnPacket(uint32_t index, size_t bytes, Instant now) {
   const std::span<const std::byte> packet(slot.memory.data, bytes);
   if (layout_.digest && !DigestsAreRight(packet)) {
     link.deaf = true;
-    LoseLink(index, absl::DataLossError(absl::StrCat(
-                        "a packet on link ", index, " has a wrong digest")));
+    LoseLink(index, absl::DataLossError(absl::StrCat("a packet on link ", index,
+                                                     " has a wrong digest")));
     return ReplaceSlot(link, slot);
   }
   ++link.received;
@@ -122,8 +122,8 @@ void SessionCore::OnSequenced(Link& link, const FrameView& frame,
   }
   if (header.type == FrameType::kOpen) return OnOpen(link, frame);
   if (!WasOpened(header.stream)) {
-    return Violate(link, absl::StrCat("stream ", header.stream,
-                                      " was never opened"));
+    return Violate(link,
+                   absl::StrCat("stream ", header.stream, " was never opened"));
   }
   // One that is forgotten here was reset; the peer did not know yet.
   if (Stream* const stream = Find(header.stream)) {
@@ -152,8 +152,8 @@ void SessionCore::OnOpen(Link& link, const FrameView& frame) {
                                       " cannot be opened"));
   }
   if (open_peers_ == layout_.max_streams) {
-    return Violate(link, absl::StrCat("more than ", layout_.max_streams,
-                                      " streams"));
+    return Violate(link,
+                   absl::StrCat("more than ", layout_.max_streams, " streams"));
   }
   ++next;
   ++open_peers_;

@@ -28,8 +28,7 @@ bool SessionCore::SendControl(Link& link, FrameType type,
   payload.Write(out);
   return SendControlPacket(link, type, out.written());
 }
-template bool SessionCore::SendControl<Reason>(Link&, FrameType,
-                                               const Reason&);
+template bool SessionCore::SendControl<Reason>(Link&, FrameType, const Reason&);
 
 bool SessionCore::SendControlPacket(Link& link, FrameType type,
                                     std::span<const std::byte> payload) {
@@ -245,7 +244,8 @@ bool SessionCore::AppendEntry(Lane& lane, uint64_t number,
       const size_t size = entry.operation->size();
       if (pieces.size() == 1 && pieces[0].registered &&
           size >= kZeroCopyBytes && link.carrier->max_pieces() > 1) {
-        fits = writer.Fits(size) && writer.AppendHeader(header, pieces[0].bytes);
+        fits =
+            writer.Fits(size) && writer.AppendHeader(header, pieces[0].bytes);
         if (fits) {
           tail = {.data = const_cast<std::byte*>(pieces[0].bytes.data()),
                   .length = size,
@@ -329,7 +329,7 @@ void SessionCore::OnCompleted(uint32_t index, uint64_t serial) {
         Confirm(LaneOf(work.lane), work.first + work.count);
         break;
       case LinkWork::Kind::kWrite:
-        WriteDone(work);
+        WriteDone(index, work);
         break;
     }
   }

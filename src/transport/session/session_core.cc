@@ -80,8 +80,7 @@ Stream* SessionCore::Find(uint32_t id) {
 
 bool SessionCore::WasOpened(uint32_t encoded) const {
   const StreamId id = StreamId::Of(encoded);
-  const auto& next =
-      id.by_client == options_.client ? next_ours_ : next_peers_;
+  const auto& next = id.by_client == options_.client ? next_ours_ : next_peers_;
   return id.number != 0 &&
          id.number < next[static_cast<size_t>(id.message_class)];
 }
@@ -125,7 +124,8 @@ void SessionCore::MaybeForget(Stream& stream) {
   const bool over = !stream.end_.ok() ||
                     (stream.finish_sent_ && stream.receiving_.finished());
   if (!over || !stream.closed_ || stream.references_ != 0 || stream.ready_ ||
-      stream.memory_wanted_ || stream.transfer_wanted_ || !stream.receiving_.idle()) {
+      stream.memory_wanted_ || stream.transfer_wanted_ ||
+      !stream.receiving_.idle()) {
     return;
   }
   const auto found = streams_.find(stream.id());
@@ -194,21 +194,19 @@ std::string SessionCore::Describe() const {
                     link.works.size(), "\n");
   }
   for (const Lane& lane : lanes_) {
-    absl::StrAppend(&text, "lane: frames ", lane.entries.begin(), " .. ",
-                    lane.entries.end(), ", unsent from ", lane.unsent,
-                    ", expects ", lane.expected, ", ready ", lane.ready.size(),
-                    ", carrier ",
-                    lane.carrier == nullptr ? -1 : int(lane.carrier->index),
-                    "\n");
+    absl::StrAppend(
+        &text, "lane: frames ", lane.entries.begin(), " .. ",
+        lane.entries.end(), ", unsent from ", lane.unsent, ", expects ",
+        lane.expected, ", ready ", lane.ready.size(), ", carrier ",
+        lane.carrier == nullptr ? -1 : int(lane.carrier->index), "\n");
   }
   for (const auto& [id, stream] : streams_) {
-    absl::StrAppend(&text, "stream ", id, ": waits to send ",
-                    !stream->to_send_.empty(), ", cost sent ",
-                    stream->sent_cost_, " of ", stream->send_limit_,
-                    ", finished ", stream->finish_sent_, "/",
-                    stream->receiving_.finished(), ", references ",
-                    stream->references_, ", ", stream->receiving_.Describe(),
-                    "\n");
+    absl::StrAppend(
+        &text, "stream ", id, ": waits to send ", !stream->to_send_.empty(),
+        ", cost sent ", stream->sent_cost_, " of ", stream->send_limit_,
+        ", finished ", stream->finish_sent_, "/", stream->receiving_.finished(),
+        ", references ", stream->references_, ", ",
+        stream->receiving_.Describe(), "\n");
   }
   return text;
 }

@@ -1,7 +1,7 @@
 // A session's protocol: streams, credits, large messages, lost links. Packets,
 // completions and the time come in; posts go out to Carriers. No sockets,
-// clocks, threads or globals: docs/wire.md as a state machine, which a simulator
-// can drive.
+// clocks, threads or globals: docs/wire.md as a state machine, which a
+// simulator can drive.
 #ifndef ND_TRANSPORT_SESSION_SESSION_CORE_H_
 #define ND_TRANSPORT_SESSION_SESSION_CORE_H_
 
@@ -50,7 +50,7 @@ struct SessionCounters {
   uint64_t frames_sent = 0, frames_received = 0;
   uint64_t writes = 0, bytes_written = 0;  // RDMA WRITEs of large messages
   uint64_t credit_stalls = 0;  // a lane had frames and no receive of the peer's
-  uint64_t resent_frames = 0, rewritten_bytes = 0;
+  uint64_t resent_frames = 0, rewritten_transfers = 0;
   uint64_t links_lost = 0;
   uint64_t spilled_messages = 0;
 };
@@ -63,7 +63,8 @@ class SessionCore {
     bool client = false;
     // All receives of all links, and as many more as may be on loan.
     std::span<ReceiveSlot> receive_slots;
-    uint64_t ahead_bytes = 0;  // large messages granted before they are asked for
+    uint64_t ahead_bytes =
+        0;  // large messages granted before they are asked for
     // Where no link is left: how long one may take to come back. Zero: the
     // session ends with its last link.
     Duration reconnect{};
@@ -151,13 +152,16 @@ class SessionCore {
     SendOperation* operation = nullptr;
     uint64_t size = 0;
     Grant grant;
-    std::vector<LocalPiece> pieces;       // all of it, with keys
+    std::vector<LocalPiece> pieces;      // all of it, with keys
     std::vector<Registered> registered;  // what was registered for it
     uint64_t written = 0;                // handed to links, from the start
     uint64_t chunk = 0;
-    std::vector<std::pair<uint64_t, uint64_t>> again;  // offset, length
-    uint32_t in_flight = 0;
+    uint32_t in_flight = 0;  // WRITEs
+    uint32_t used = 0;       // links, by bit
+    uint32_t unmarked = 0;   // those whose mark is to be posted
+    uint32_t marked = 0;     // those whose mark has arrived
     bool by_immediate = false;
+    bool lost = false;     // a link that was used: all is written again
     bool queued = false;   // in writing_
     bool revoked = false;  // the receiver takes the grant back
     absl::Status end;      // not OK: given up, with this
@@ -169,7 +173,8 @@ class SessionCore {
     uint32_t transfer = 0;
     Registered memory;
     uint64_t size = 0;
-    bool revoking = false;
+    uint32_t marked = 0;               // links, by bit, whose WRITEs have come
+    std::optional<Written> written{};  // and marks are awaited
   };
 
   // links.cc
@@ -211,19 +216,24 @@ class SessionCore {
   Outgoing* FindOutgoing(uint32_t id);
   void WriteTransfers();
   bool WriteNext(Outgoing& transfer);
+  bool WriteMark(Outgoing& transfer);
+  void PostWrite(Outgoing& transfer, Link& link, const LocalPiece& from,
+                 uint64_t offset, std::optional<uint32_t> immediate);
+  void LoseWrites(uint32_t link);
   Link* LinkForWrite(bool immediate);
   void GoOn(Outgoing& transfer);
   void SayWritten(Outgoing& transfer, WrittenStatus status);
   void EndTransfer(Outgoing& transfer, absl::Status status);
   void GiveUp(Outgoing& transfer, absl::Status why);
   absl::Status PrepareSource(Outgoing& transfer);
-  void WriteDone(const LinkWork& work);
-  void WriteLost(const LinkWork& work, bool came);
+  void WriteDone(uint32_t link, const LinkWork& work);
+  void WriteLost(uint32_t link, const LinkWork& work, bool came);
   bool GrantTransfer(Stream& stream, uint64_t record, const Registered& memory,
                      const ReceiveSide::Transfer& transfer);
   void RevokeTransfer(Stream& stream, uint64_t record);
   Granted* FindGranted(const Stream& stream, uint64_t record);
   Stream& TakeGrantBack(Granted& granted);
+  const char* EndGrant(Granted& granted);
 
   // receiving.cc
   void OnFrame(Link& link, const FrameView& frame, ReceiveSlot& slot);

@@ -14,13 +14,13 @@ struct SessionLayout {
   // where a class has none, or has lost them, it uses the other's.
   uint32_t latency_links = 1;
   uint32_t bulk_links = 1;
-  uint32_t slots = 64;         // receives posted on each link
-  uint32_t slot_size = 8192;   // longest packet
+  uint32_t slots = 64;          // receives posted on each link
+  uint32_t slot_size = 8192;    // longest packet
   uint32_t eager_limit = 8160;  // longest message that travels in a frame
   bool digest = false;
-  Duration keepalive{};          // zero: none
+  Duration keepalive{};  // zero: none
   uint32_t stream_window = 256 << 10;
-  uint32_t max_streams = 1024;   // open at a time, of each side
+  uint32_t max_streams = 1024;  // open at a time, of each side
 
   uint32_t links() const { return latency_links + bulk_links; }
 };

@@ -23,11 +23,10 @@ void Stream::Send(SendOperation& operation) {
   }
   if (operation.size() + kMessageCost > core_.layout_.stream_window &&
       operation.size() <= core_.layout_.eager_limit) {
-    return core_.Done(operation,
-                      absl::InvalidArgumentError(absl::StrCat(
-                          "a message of ", operation.size(),
-                          " bytes never fits into a window of ",
-                          core_.layout_.stream_window)));
+    return core_.Done(operation, absl::InvalidArgumentError(absl::StrCat(
+                                     "a message of ", operation.size(),
+                                     " bytes never fits into a window of ",
+                                     core_.layout_.stream_window)));
   }
   to_send_.Add(operation);
   core_.timed_.Add(operation);

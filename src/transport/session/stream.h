@@ -102,10 +102,10 @@ class Stream final : private ReceiveSide::Host {
   bool finishing_ = false;   // Finish was called
   bool finish_sent_ = false;
   bool window_queued_ = false;
-  bool closed_ = false;   // the application is through with it
-  bool memory_wanted_ = false;    // in the session's lists
+  bool closed_ = false;         // the application is through with it
+  bool memory_wanted_ = false;  // in the session's lists
   bool transfer_wanted_ = false;
-  absl::Status end_;      // not OK: reset, by either side
+  absl::Status end_;  // not OK: reset, by either side
   std::string reset_text_;
   ReceiveSide receiving_;
 };

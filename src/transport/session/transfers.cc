@@ -1,5 +1,6 @@
 // Large messages: asked for, granted, written, finished.
 #include <algorithm>
+#include <bit>
 #include <cassert>
 
 #include "absl/strings/str_cat.h"
@@ -14,7 +15,9 @@ constexpr uint64_t kMinChunk = 64 << 10;
 
 // An id is a place among the transfers, and how often it was taken.
 constexpr uint32_t kPlaceBits = 8;
-constexpr uint32_t PlaceOf(uint32_t id) { return id & ((1u << kPlaceBits) - 1); }
+constexpr uint32_t PlaceOf(uint32_t id) {
+  return id & ((1u << kPlaceBits) - 1);
+}
 
 // Requests of a link's queue that are left to packets.
 uint32_t PlacesForPackets(const Carrier& carrier) {
@@ -79,8 +82,8 @@ const char* SessionCore::OnGrant(Stream& stream, const FrameView& frame) {
   }
   transfer->grant = *grant;
   transfer->written = 0;
-  transfer->again.clear();
-  transfer->revoked = false;
+  transfer->used = transfer->unmarked = transfer->marked = 0;
+  transfer->revoked = transfer->lost = false;
   if (transfer->pieces.empty()) {
     if (absl::Status prepared = PrepareSource(*transfer); !prepared.ok()) {
       GiveUp(*transfer, std::move(prepared));
@@ -103,33 +106,42 @@ const char* SessionCore::OnGrant(Stream& stream, const FrameView& frame) {
 // Brings a transfer to where it can do its next step.
 void SessionCore::GoOn(Outgoing& transfer) {
   if (transfer.state != Outgoing::State::kWriting) return;
-  if (!transfer.end.ok() || transfer.revoked) {
-    if (transfer.in_flight > 0) return;
-    if (transfer.end.ok()) {
-      transfer.state = Outgoing::State::kRequested;
-      transfer.revoked = false;
-      Queue(*transfer.stream, FrameType::kWritten,
-            Written{.transfer = transfer.id, .status = WrittenStatus::kRevoked});
-    } else {
+  if (!transfer.end.ok()) {
+    if (transfer.in_flight == 0)
       SayWritten(transfer, WrittenStatus::kCancelled);
-    }
     return;
   }
-  const bool more =
-      transfer.written < transfer.size || !transfer.again.empty();
-  if (more) {
+  if (transfer.revoked || transfer.lost) {
+    // To be granted again, and written from the start.
+    if (transfer.in_flight > 0) return;
+    if (transfer.lost) ++counters_.rewritten_transfers;
+    return SayWritten(transfer, WrittenStatus::kRevoked);
+  }
+  if (transfer.written < transfer.size || transfer.unmarked != 0) {
     if (!transfer.queued) {
       transfer.queued = true;
       writing_.Push(&transfer);
     }
-    return;
-  }
-  if (transfer.in_flight == 0 && !transfer.by_immediate) {
+  } else if (transfer.in_flight == 0 && !transfer.by_immediate) {
     SayWritten(transfer, WrittenStatus::kDone);
   }
 }
 
-// The last word about a transfer. It ends when the word has arrived.
+// WRITEs that this link has carried may not be seen by the peer: IBA promises
+// that for what a later SEND or immediate of the same connection tells of.
+void SessionCore::LoseWrites(uint32_t link) {
+  for (Outgoing& transfer : outgoing_) {
+    if (transfer.state != Outgoing::State::kWriting) continue;
+    if ((transfer.used >> link & 1) == 0) continue;
+    // One that is a single WRITE is lost or not: the peer will tell.
+    if (transfer.by_immediate) continue;
+    transfer.lost = true;
+    GoOn(transfer);
+  }
+}
+
+// The last word about what was granted. Unless it is to be granted again, the
+// transfer ends when the word has arrived.
 void SessionCore::SayWritten(Outgoing& transfer, WrittenStatus status) {
   uint32_t digest = 0;
   if (layout_.digest && status == WrittenStatus::kDone) {
@@ -137,9 +149,14 @@ void SessionCore::SayWritten(Outgoing& transfer, WrittenStatus status) {
       digest = Crc32c({piece.data, piece.length}, digest);
     }
   }
-  transfer.state = Outgoing::State::kEnded;
+  transfer.state = status == WrittenStatus::kRevoked
+                       ? Outgoing::State::kRequested
+                       : Outgoing::State::kEnded;
   Queue(*transfer.stream, FrameType::kWritten,
-        Written{.transfer = transfer.id, .status = status, .digest = digest});
+        Written{.transfer = transfer.id,
+                .status = status,
+                .digest = digest,
+                .links = std::exchange(transfer.marked, 0)});
 }
 
 // The transfer is over and its memory the application's again.
@@ -149,7 +166,6 @@ void SessionCore::EndTransfer(Outgoing& transfer, absl::Status status) {
   for (const Registered& each : transfer.registered) memory_.Unregister(each);
   transfer.registered.clear();
   transfer.pieces.clear();
-  transfer.again.clear();
   transfer.in_flight = 0;
   transfer.by_immediate = false;
   transfer.end = absl::OkStatus();
@@ -203,9 +219,9 @@ const char* SessionCore::OnRevoke(Stream& stream, const FrameView& frame) {
     return nullptr;
   }
   if (transfer->stream != &stream) return "a Revoke of another stream's grant";
-  const bool all_posted = transfer->written == transfer->size &&
-                          transfer->again.empty();
-  if (transfer->by_immediate && all_posted) return nullptr;
+  if (transfer->by_immediate && transfer->written == transfer->size) {
+    return nullptr;
+  }
   transfer->revoked = true;
   GoOn(*transfer);
   return nullptr;
@@ -237,14 +253,16 @@ Link* SessionCore::LinkForWrite(bool immediate) {
 void SessionCore::WriteTransfers() {
   while (!writing_.empty()) {
     Outgoing& transfer = *writing_.front();
-    const bool more = transfer.state == Outgoing::State::kWriting &&
-                      transfer.end.ok() && !transfer.revoked &&
-                      (transfer.written < transfer.size ||
-                       !transfer.again.empty());
-    if (more && !WriteNext(transfer)) return;
+    const bool goes_on = transfer.state == Outgoing::State::kWriting &&
+                         transfer.end.ok() && !transfer.revoked &&
+                         !transfer.lost;
+    if (goes_on && !(transfer.written < transfer.size ? WriteNext(transfer)
+                                                      : WriteMark(transfer))) {
+      return;
+    }
     writing_.PopFront();
     transfer.queued = false;
-    if (more) GoOn(transfer);
+    if (goes_on) GoOn(transfer);
   }
 }
 
@@ -252,70 +270,88 @@ void SessionCore::WriteTransfers() {
 bool SessionCore::WriteNext(Outgoing& transfer) {
   Link* const link = LinkForWrite(transfer.by_immediate);
   if (link == nullptr) return false;
-  uint64_t offset = transfer.written;
-  uint64_t length = transfer.chunk;
-  const bool again = !transfer.again.empty();
-  if (again) {
-    std::tie(offset, length) = transfer.again.back();
-  }
-  // The piece that it lies in.
+  // The piece that it begins in.
   uint64_t begin = 0;
   const LocalPiece* piece = transfer.pieces.data();
-  while (offset - begin >= piece->length) begin += (piece++)->length;
-  const uint64_t within = offset - begin;
-  length = std::min({length, piece->length - within, link->carrier->max_write()});
-  if (again) {
-    auto& range = transfer.again.back();
-    range.first += length;
-    range.second -= length;
-    if (range.second == 0) transfer.again.pop_back();
-  } else {
-    transfer.written += length;
-  }
+  while (transfer.written - begin >= piece->length) begin += (piece++)->length;
+  const uint64_t within = transfer.written - begin;
+  const uint64_t length = std::min(
+      {transfer.chunk, piece->length - within, link->carrier->max_write()});
   std::optional<uint32_t> immediate;
   if (transfer.by_immediate) {
     immediate =
         WrittenImmediate{.slot = static_cast<uint16_t>(transfer.grant.slot),
-                         .transfer = static_cast<uint16_t>(transfer.id)}
+                         .transfer = transfer.id}
             .Encode();
-    ++link->sent;
+  } else {
+    transfer.unmarked |= 1u << link->index;
   }
-  ++transfer.in_flight;
-  ++counters_.writes;
   counters_.bytes_written += length;
-  link->carrier->Write(
-      link->works.end(),
+  const uint64_t offset = transfer.written;
+  transfer.written += length;
+  PostWrite(
+      transfer, *link,
       {.data = piece->data + within, .length = length, .lkey = piece->lkey},
-      {.address = transfer.grant.address + offset, .rkey = transfer.grant.rkey},
-      immediate, true);
-  link->works.Push({.kind = LinkWork::Kind::kWrite,
-                    .takes_receive = immediate.has_value(),
-                    .transfer = PlaceOf(transfer.id),
-                    .first = offset,
-                    .count = length});
-  link->unsignaled = 0;
+      offset, immediate);
   return true;
 }
 
-void SessionCore::WriteDone(const LinkWork& work) {
+// Behind the WRITEs of a link, an empty one whose immediate says that they are
+// there. False where the link cannot take it yet.
+bool SessionCore::WriteMark(Outgoing& transfer) {
+  if (transfer.unmarked == 0) return true;
+  Link& link = links_[static_cast<size_t>(std::countr_zero(transfer.unmarked))];
+  if (!link.CanSend(true)) return false;
+  transfer.unmarked &= transfer.unmarked - 1;
+  PostWrite(transfer, link,
+            {.data = transfer.pieces[0].data,
+             .length = 0,
+             .lkey = transfer.pieces[0].lkey},
+            0,
+            WrittenImmediate{.slot = static_cast<uint16_t>(transfer.grant.slot),
+                             .transfer = transfer.id,
+                             .mark = true}
+                .Encode());
+  return true;
+}
+
+void SessionCore::PostWrite(Outgoing& transfer, Link& link,
+                            const LocalPiece& from, uint64_t offset,
+                            std::optional<uint32_t> immediate) {
+  if (immediate) ++link.sent;
+  transfer.used |= 1u << link.index;
+  ++transfer.in_flight;
+  ++counters_.writes;
+  link.carrier->Write(
+      link.works.end(), from,
+      {.address = transfer.grant.address + offset, .rkey = transfer.grant.rkey},
+      immediate, true);
+  link.works.Push({.kind = LinkWork::Kind::kWrite,
+                   .takes_receive = immediate.has_value(),
+                   .mark = from.length == 0,
+                   .transfer = PlaceOf(transfer.id),
+                   .count = from.length});
+  link.unsignaled = 0;
+}
+
+void SessionCore::WriteDone(uint32_t link, const LinkWork& work) {
   Outgoing& transfer = outgoing_[work.transfer];
   if (transfer.state != Outgoing::State::kWriting) return;
   --transfer.in_flight;
-  if (work.takes_receive) {
+  if (work.mark) transfer.marked |= 1u << link;
+  if (transfer.by_immediate) {
     EndTransfer(transfer, absl::OkStatus());
   } else {
     GoOn(transfer);
   }
 }
 
-void SessionCore::WriteLost(const LinkWork& work, bool came) {
-  if (came) return WriteDone(work);
+void SessionCore::WriteLost(uint32_t link, const LinkWork& work, bool came) {
+  if (came) return WriteDone(link, work);
   Outgoing& transfer = outgoing_[work.transfer];
   if (transfer.state != Outgoing::State::kWriting) return;
   --transfer.in_flight;
-  transfer.by_immediate = false;
-  counters_.rewritten_bytes += work.count;
-  transfer.again.emplace_back(work.first, work.count);
+  transfer.lost = true;
   GoOn(transfer);
 }
 
@@ -378,13 +414,23 @@ const char* SessionCore::OnWritten(Stream& stream, const FrameView& frame) {
     }
     return "a Written that no grant waits for";
   }
-  if (written->status == WrittenStatus::kDone && layout_.digest &&
-      Crc32c({found->memory.local.data, found->size}) != written->digest) {
+  found->written = *written;
+  return EndGrant(*found);
+}
+
+// Ends a grant once the word about it and all marks that it names are here:
+// then what was written is visible, and nothing more of it comes.
+const char* SessionCore::EndGrant(Granted& granted) {
+  const Written written = *granted.written;
+  if ((granted.marked & written.links) != written.links) return nullptr;
+  if (layout_.digest && written.status == WrittenStatus::kDone &&
+      Crc32c({granted.memory.local.data, static_cast<size_t>(granted.size)}) !=
+          written.digest) {
     return "the digest of a large message is wrong";
   }
-  const uint64_t record = found->record;
-  TakeGrantBack(*found);
-  switch (written->status) {
+  const uint64_t record = granted.record;
+  Stream& stream = TakeGrantBack(granted);
+  switch (written.status) {
     case WrittenStatus::kDone:
       stream.receiving_.OnWritten(record);
       break;
@@ -395,6 +441,7 @@ const char* SessionCore::OnWritten(Stream& stream, const FrameView& frame) {
       stream.receiving_.OnRevoked(record);
       break;
   }
+  stream.AfterReceive();
   Unreference(stream);
   return nullptr;
 }
@@ -416,15 +463,19 @@ void SessionCore::OnImmediate(uint32_t index, uint32_t immediate, Instant now) {
     return Violate(link, "an immediate that no grant waits for");
   }
   Granted& granted = granted_[written.slot];
-  if (granted.stream == nullptr || layout_.digest ||
-      static_cast<uint16_t>(granted.transfer) != written.transfer) {
+  const auto of = WrittenImmediate::Decode(
+      WrittenImmediate{.transfer = granted.transfer}.Encode());
+  if (granted.stream == nullptr || of.transfer != written.transfer ||
+      (layout_.digest && !written.mark)) {
     return Violate(link, "an immediate that no grant waits for");
   }
-  const uint64_t record = granted.record;
-  Stream& stream = TakeGrantBack(granted);
-  stream.receiving_.OnWritten(record);
-  stream.AfterReceive();
-  Unreference(stream);
+  if (written.mark) {
+    granted.marked |= 1u << index;
+    if (!granted.written) return;
+  } else {
+    granted.written = Written{};
+  }
+  if (const char* const fault = EndGrant(granted)) Violate(link, fault);
 }
 
 }  // namespace nd::transport

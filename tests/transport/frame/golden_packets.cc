@@ -253,7 +253,7 @@ std::vector<GoldenPacket> GoldenPackets() {
            "0d 0c 0b 0a",  // transfer
            "01 00 00 00",  // status: cancelled
            "00 00 00 00",  // digest
-           "00 00 00 00",  // reserved
+           "00 00 00 00",  // links
        }),
        .frames = {{{.type = FrameType::kWritten,
                     .message_class = MessageClass::kBulk,
@@ -279,7 +279,7 @@ std::vector<GoldenPacket> GoldenPackets() {
            "0d 0c 0b 0a",  // transfer
            "02 00 00 00",  // status: revoked
            "00 00 00 00",  // digest
-           "00 00 00 00",  // reserved
+           "05 00 00 00",  // links 0 and 2
        }),
        .frames = {{{.type = FrameType::kWritten,
                     .message_class = MessageClass::kBulk,
@@ -290,7 +290,8 @@ std::vector<GoldenPacket> GoldenPackets() {
                     .window = 0x12},
                    Written{.transfer = 0x0a0b0c0d,
                            .status = WrittenStatus::kRevoked,
-                           .digest = 0x0}}}},
+                           .digest = 0x0,
+                           .links = 5}}}},
       {.name = "revoke",
        .digest = false,
        .bytes = Hex({

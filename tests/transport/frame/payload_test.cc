@@ -58,7 +58,6 @@ void ExpectReserved(size_t first, size_t end) {
 TEST(Payload, IsRefusedWithReservedBytesThatAreNotZero) {
   ExpectReserved<Request>(4, 8);
   ExpectReserved<Grant>(20, 24);
-  ExpectReserved<Written>(12, 16);
   ExpectReserved<Revoke>(4, 8);
   ExpectReserved<Notify>(28, 32);
 }
@@ -119,9 +118,16 @@ TEST(Reason, TextThatIsNoUtf8IsCutToo) {
 }
 
 TEST(WrittenImmediate, HasTheSlotBelowTheTransfer) {
-  constexpr WrittenImmediate kImmediate = {.slot = 0x0102, .transfer = 0xf304};
-  EXPECT_EQ(kImmediate.Encode(), 0xf3040102u);
-  EXPECT_EQ(WrittenImmediate::Decode(0xf3040102), kImmediate);
+  constexpr WrittenImmediate kImmediate = {.slot = 0x0102, .transfer = 0x7304};
+  EXPECT_EQ(kImmediate.Encode(), 0x73040102u);
+  EXPECT_EQ(WrittenImmediate::Decode(0x73040102), kImmediate);
+}
+
+TEST(WrittenImmediate, MarksOneLinksPartByTheUppermostBit) {
+  constexpr WrittenImmediate kMark = {
+      .slot = 0x0102, .transfer = 0x7304, .mark = true};
+  EXPECT_EQ(kMark.Encode(), 0xf3040102u);
+  EXPECT_EQ(WrittenImmediate::Decode(0xf3040102), kMark);
 }
 
 TEST(FrameType, IsSaidByItsName) {

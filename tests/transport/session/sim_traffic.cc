@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace nd::transport {
 namespace {
@@ -117,9 +118,8 @@ void Traffic::Flow::OnSent(Sending& sending) {
   std::ranges::fill(sending.bytes, std::byte{0xee});
   if (sending.rkey != 0) world().memory(side).RemoveRegion(sending.rkey);
   const uint64_t number = sending.number;
-  std::erase_if(sends, [number](const auto& each) {
-    return each->number == number;
-  });
+  std::erase_if(sends,
+                [number](const auto& each) { return each->number == number; });
   SendNext();
 }
 
@@ -281,7 +281,8 @@ std::string Traffic::Verdict() const {
     }
     if (!std::ranges::is_sorted(to->got) ||
         std::ranges::adjacent_find(to->got) != to->got.end()) {
-      return absl::StrCat("stream ", from.id, ": out of order or doubled");
+      return absl::StrCat("stream ", from.id, ": out of order or doubled: ",
+                          absl::StrJoin(to->got, " "));
     }
     // Operations end in another order where some messages are large.
     std::vector<uint64_t> sent = from.sent;

@@ -15,10 +15,10 @@ namespace nd::transport {
 
 struct TrafficOptions {
   size_t streams = 4;
-  size_t messages = 30;      // of each stream and direction
-  uint64_t largest = 4096;   // bytes
-  bool stalls = true;        // readers
-  bool cancels = false;      // some operations have short deadlines
+  size_t messages = 30;       // of each stream and direction
+  uint64_t largest = 4096;    // bytes
+  bool stalls = true;         // readers
+  bool cancels = false;       // some operations have short deadlines
   bool must_end_well = true;  // the session is still there in the end
 };
 

@@ -29,16 +29,14 @@ void SimMemory::Free(const Registered& buffer) {
 
 absl::StatusOr<Registered> SimMemory::RegisterSource(
     std::span<const std::byte> bytes) {
-  return RegisterTarget(
-      {const_cast<std::byte*>(bytes.data()), bytes.size()});
+  return RegisterTarget({const_cast<std::byte*>(bytes.data()), bytes.size()});
 }
 
 absl::StatusOr<Registered> SimMemory::RegisterTarget(
     std::span<std::byte> bytes) {
   const uint32_t key = AddRegion(bytes);
-  return Registered{.local = {bytes.data(), bytes.size(), key},
-                    .rkey = key,
-                    .handle = key};
+  return Registered{
+      .local = {bytes.data(), bytes.size(), key}, .rkey = key, .handle = key};
 }
 
 void SimMemory::Unregister(const Registered& memory) {
@@ -157,22 +155,22 @@ class SimWorld::End final : public Carrier {
     }
     executes_at_ = std::max(executes_at_, world_.now_) +
                    world_.Chance(world_.options_.max_delay);
-    world_.At(executes_at_, [this, serial, signal,
-                             execute = std::move(execute)] {
-      if (pair_->broken) return;
-      execute();
-      ++executed_;
-      acks_at_ = std::max(acks_at_, world_.now_) +
-                 world_.Chance(world_.options_.max_delay);
-      if (!signal) return;
-      world_.At(acks_at_, [this, serial] {
-        if (pair_->broken) return;
-        Report([this, serial] {
-          outstanding_ = next_serial_ - serial - 1;
-          Core().OnCompleted(link_, serial);
-        });
-      });
-    });
+    world_.At(executes_at_,
+              [this, serial, signal, execute = std::move(execute)] {
+                if (pair_->broken) return;
+                execute();
+                ++executed_;
+                acks_at_ = std::max(acks_at_, world_.now_) +
+                           world_.Chance(world_.options_.max_delay);
+                if (!signal) return;
+                world_.At(acks_at_, [this, serial] {
+                  if (pair_->broken) return;
+                  Report([this, serial] {
+                    outstanding_ = next_serial_ - serial - 1;
+                    Core().OnCompleted(link_, serial);
+                  });
+                });
+              });
   }
 
   // To the session, in order, when it looks.

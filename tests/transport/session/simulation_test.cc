@@ -131,9 +131,9 @@ TEST(SessionSimulation, WithoutReconnectALinkThatIsLeftCarriesAll) {
 TEST(SessionSimulation, WhenAllLinksBreakEveryOperationEnds) {
   ForEachSeed([](Random& random, uint64_t seed) -> std::string {
     const SimOptions options = RandomOptions(random);
-    Sessions sessions(
-        options, {.streams = 1 + random.Below(6), .must_end_well = false},
-        seed);
+    Sessions sessions(options,
+                      {.streams = 1 + random.Below(6), .must_end_well = false},
+                      seed);
     SimWorld& world = sessions.world();
     for (uint32_t i = 0; i < options.layout.links(); ++i) {
       world.After(world.Chance(std::chrono::microseconds(300)),
