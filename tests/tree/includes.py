@@ -28,6 +28,14 @@ ROOMS = {
         "device": {"wire", "rc", "cm", "net"},
         "abi": {"wire", "cm", "net", "device"},
     },
+    "transport": {
+        "frame": set(),
+        "session": {"frame"},
+        "memory": set(),
+        "link": {"frame", "session", "memory"},
+        "reactor": {"frame", "session", "memory", "link"},
+        "endpoint": {"frame", "session", "memory", "link", "reactor"},
+    },
     "ndping": {
         "text": set(),
         "engine": {"text"},
@@ -40,7 +48,9 @@ ROOMS = {
 }
 # Headers that only some floors know.
 FOREIGN = {
-    re.compile(r"infiniband/|rdma/"): {"verbs", "soft", "control", "ndping"},
+    re.compile(r"infiniband/|rdma/"): {
+        "verbs", "soft", "transport", "control", "ndping",
+    },
     re.compile(r"grpcpp/|google/protobuf/"): {"control", "ndping"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
