@@ -65,8 +65,9 @@ class Budget::Share {
       : budget_(std::exchange(other.budget_, nullptr)),
         bytes_(std::exchange(other.bytes_, 0)) {}
   Share& operator=(Share&& other) noexcept {
-    std::swap(budget_, other.budget_);
-    std::swap(bytes_, other.bytes_);
+    Share old(std::move(*this));
+    budget_ = std::exchange(other.budget_, nullptr);
+    bytes_ = std::exchange(other.bytes_, 0);
     return *this;
   }
   ~Share() {

@@ -31,7 +31,11 @@ class Buffer {
         bytes_(std::exchange(other.bytes_, {})),
         keys_(other.keys_) {}
   Buffer& operator=(Buffer&& other) noexcept {
-    Buffer(std::move(other)).Swap(*this);
+    const Buffer old(std::move(*this));
+    pool_ = std::exchange(other.pool_, nullptr);
+    block_ = other.block_;
+    bytes_ = std::exchange(other.bytes_, {});
+    keys_ = other.keys_;
     return *this;
   }
   ~Buffer();
@@ -49,12 +53,6 @@ class Buffer {
   Buffer(RegisteredPool* pool, SegregatedFit::Block block,
          std::span<std::byte> bytes, MemoryKeys keys)
       : pool_(pool), block_(block), bytes_(bytes), keys_(keys) {}
-  void Swap(Buffer& other) {
-    std::swap(pool_, other.pool_);
-    std::swap(block_, other.block_);
-    std::swap(bytes_, other.bytes_);
-    std::swap(keys_, other.keys_);
-  }
 
   RegisteredPool* pool_ = nullptr;
   SegregatedFit::Block block_ = SegregatedFit::kNone;

@@ -87,8 +87,9 @@ class RegistrationCache {
     Use(Use&& other) noexcept
         : cache_(std::exchange(other.cache_, nullptr)), entry_(other.entry_) {}
     Use& operator=(Use&& other) noexcept {
-      std::swap(cache_, other.cache_);
-      std::swap(entry_, other.entry_);
+      const Use old(std::move(*this));
+      cache_ = std::exchange(other.cache_, nullptr);
+      entry_ = other.entry_;
       return *this;
     }
     ~Use() {

@@ -5,7 +5,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <optional>
 #include <thread>
 #include <vector>
 
@@ -71,15 +70,18 @@ TEST(Budget, ErrorNamesWhoRefusesAndItsUse) {
 TEST(Budget, ShareGivesBackOnce) {
   Budget budget("sends", 100);
   {
-    std::optional<Budget::Share> first = budget.TryTakeShare(30);
-    EXPECT_EQ(first->bytes(), 30u);
-    Budget::Share moved = std::move(*first);
-    first.reset();
+    Budget::Share first = budget.TryTakeShare(30);
+    EXPECT_EQ(first.bytes(), 30u);
+    Budget::Share moved = std::move(first);
+    EXPECT_EQ(first.bytes(), 0u);
     EXPECT_EQ(budget.used(), 30u);
-    Budget::Share assigned;
+    Budget::Share assigned = budget.TryTakeShare(50);
     assigned = std::move(moved);
     EXPECT_EQ(assigned.bytes(), 30u);
-    EXPECT_EQ(budget.used(), 30u);
+    EXPECT_EQ(budget.used(), 30u) << "what it had goes at once";
+    assigned = {};
+    EXPECT_EQ(budget.used(), 0u);
+    assigned = budget.TryTakeShare(7);
   }
   EXPECT_EQ(budget.used(), 0u);
   EXPECT_EQ(budget.TryTakeShare(101).bytes(), 0u);

@@ -265,7 +265,8 @@ TEST_F(CacheTest, UseMoves) {
   Cache::Use moved = std::move(one);
   EXPECT_EQ(moved.keys().lkey, 1u);
   EXPECT_EQ(registrar->current, 1u);
-  moved = Acquire(200, 100);
+  Cache::Use other = Acquire(200, 100);
+  moved = std::move(other);
   EXPECT_EQ(moved.keys().lkey, 2u);
   EXPECT_EQ(registrar->current, 1u);
 }
