@@ -48,8 +48,10 @@ namespace nd::transport {
 // the rest.
 //
 // What is kept is bounded; the least recently used goes first, what is in use
-// never. Invalidate and statistics may be called by any thread, the others by
-// one, a reactor's.
+// never.
+//
+// Thread-safe. It holds its lock while it registers, which can take long: one
+// cache a reactor, of which other threads Invalidate only.
 class RegistrationCache {
  private:
   struct Entry;

@@ -195,6 +195,7 @@ TEST_F(PoolTest, TryAllocateGivesOnlyWhatIsThere) {
   { const Buffer warm = Allocate(100); }
   EXPECT_TRUE(pool->TryAllocate(1 * kMiB));
   EXPECT_FALSE(pool->TryAllocate(1 * kMiB + 1));
+  EXPECT_FALSE(pool->TryAllocate(SIZE_MAX));
   EXPECT_EQ(pool->statistics().grown, 1u);
   EXPECT_EQ(pool->statistics().failures, 0u);
 }

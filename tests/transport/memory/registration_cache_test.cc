@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <infiniband/verbs.h>
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -120,6 +121,8 @@ TEST_F(CacheTest, EntryServesItsOwnAccessOnly) {
   EXPECT_EQ(Serves(0, 100, 0), 2u);
   EXPECT_EQ(Serves(0, 100, kLocal), 1u);
   EXPECT_EQ(Serves(0, 100, 0), 2u);
+  EXPECT_EQ(Serves(200, 100, 0), 3u);
+  EXPECT_EQ(Serves(200, 100, kLocal), 4u);
 }
 
 TEST_F(CacheTest, WiderEntryReplacesThoseWithinIt) {
@@ -302,7 +305,7 @@ TEST_P(RandomCacheUse, ServesTheRangeNeverStaleWithinItsBounds) {
       std::swap(uses[random.Below(uses.size())], uses.back());
       uses.pop_back();
     } else {
-      const unsigned access = random.OneIn(2) ? kLocal : kRemote;
+      const unsigned access = std::array{0u, kLocal, kRemote}[random.Below(3)];
       auto use = cache->Acquire(At(begin, size), access);
       const auto statistics = cache->statistics();
       if (!use.ok()) {

@@ -78,7 +78,7 @@ TEST(VerbsRegistrar, SaysWhatTheDeviceRefuses) {
   HandPair pair({});
   VerbsRegistrar registrar(pair.a.pd);
   std::byte byte;
-  // Remote write without local write (IBA, C10-101; ibv_reg_mr(3)).
+  // Remote write without local write: ibv_reg_mr(3).
   const absl::Status status =
       registrar.Register({&byte, 1}, IBV_ACCESS_REMOTE_WRITE).status();
   EXPECT_FALSE(status.ok());
