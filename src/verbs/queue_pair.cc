@@ -606,11 +606,15 @@ absl::Status QueuePair::PostMarker() {
   return absl::OkStatus();
 }
 
+absl::Status QueuePair::StartDrain() {
+  ND_RETURN_IF_ERROR(ToError());
+  return PostMarker();
+}
+
 absl::Status QueuePair::Drain(const Deadline& deadline,
                               absl::FunctionRef<void(const Completion&)> sink) {
-  ND_RETURN_IF_ERROR(ToError());
-  ND_RETURN_IF_ERROR(PostMarker());
-  while (sends_out() > 0 || receives_posted() > 0) {
+  ND_RETURN_IF_ERROR(StartDrain());
+  while (!drained()) {
     size_t polled = 0;
     for (CompletionQueue* cq : {send_cq_.get(), recv_cq_.get()}) {
       Completion completions[kDrainBatch];

@@ -160,6 +160,11 @@ class QueuePair {
   absl::Status Drain(const Deadline& deadline,
                      absl::FunctionRef<void(const Completion&)> sink);
 
+  // The same in steps, for who polls the CQs anyway: StartDrain, and then until
+  // drained() the completions of what was posted come.
+  absl::Status StartDrain();
+  bool drained() const { return sends_out() == 0 && receives_posted() == 0; }
+
   uint32_t qpn() const { return qp_->qp_num; }
   uint32_t max_inline() const { return max_inline_; }
   // Requests that Post would take now.

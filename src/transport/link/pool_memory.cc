@@ -1,0 +1,60 @@
+#include "transport/link/pool_memory.h"
+
+#include <infiniband/verbs.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+
+namespace nd::transport {
+
+absl::StatusOr<Registered> PoolMemory::Allocate(uint64_t size) {
+  if (size > budget_) {
+    return absl::OutOfRangeError(
+        absl::StrCat(size, " bytes are more than the budget of ", budget_));
+  }
+  ND_ASSIGN_OR_RETURN(Buffer buffer,
+                      pool_.Allocate(static_cast<size_t>(size)));
+  const Registered result{.local = {.data = buffer.data(),
+                                    .length = buffer.size(),
+                                    .lkey = buffer.lkey()},
+                          .rkey = buffer.rkey(),
+                          .handle = next_handle_++};
+  buffers_.emplace(result.handle, std::move(buffer));
+  return result;
+}
+
+void PoolMemory::Free(const Registered& buffer) {
+  buffers_.erase(buffer.handle);
+}
+
+absl::StatusOr<Registered> PoolMemory::Register(std::span<std::byte> bytes,
+                                                unsigned access) {
+  ND_ASSIGN_OR_RETURN(RegistrationCache::Use use,
+                      cache_.Acquire(bytes, access));
+  const Registered result{.local = {.data = bytes.data(),
+                                    .length = bytes.size(),
+                                    .lkey = use.keys().lkey},
+                          .rkey = use.keys().rkey,
+                          .handle = next_handle_++};
+  uses_.emplace(result.handle, std::move(use));
+  return result;
+}
+
+absl::StatusOr<Registered> PoolMemory::RegisterSource(
+    std::span<const std::byte> bytes) {
+  // Read by the device alone; verbs know no const.
+  return Register({const_cast<std::byte*>(bytes.data()), bytes.size()}, 0);
+}
+
+absl::StatusOr<Registered> PoolMemory::RegisterTarget(
+    std::span<std::byte> bytes) {
+  return Register(bytes, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+}
+
+void PoolMemory::Unregister(const Registered& memory) {
+  uses_.erase(memory.handle);
+}
+
+}  // namespace nd::transport
