@@ -2,11 +2,15 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -174,6 +178,40 @@ TEST(CopyWorkers, HandingOverTakesNothingFromTheHeap) {
   EXPECT_FALSE(client.Copy(job, from, to.data()));
   while (client.Poll([](CopyJob&) {}) == 0) std::this_thread::yield();
   EXPECT_EQ(AllocationsOfThisThread(), before);
+}
+
+// The signals that each thread of that name blocks, as /proc shows them.
+std::vector<uint64_t> BlockedSignals(const std::string& name) {
+  std::vector<uint64_t> blocked;
+  for (const auto& task :
+       std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream status(task.path() / "status");
+    bool wanted = false;
+    for (std::string line; std::getline(status, line);) {
+      if (line == "Name:\t" + name) wanted = true;
+      if (wanted && line.starts_with("SigBlk:")) {
+        blocked.push_back(std::stoull(line.substr(7), nullptr, 16));
+      }
+    }
+  }
+  return blocked;
+}
+
+TEST(CopyWorkers, ThreadsRunNoSignalHandlers) {
+  const auto workers = Make({.threads = 2});
+  std::vector<uint64_t> blocked;
+  ASSERT_TRUE(UntilTrue([&] {
+                blocked = BlockedSignals("nd-copy");
+                return blocked.size() == 2;
+              }).ok());
+  for (const uint64_t mask : blocked) {
+    for (const int signal : {SIGTERM, SIGUSR1, SIGPROF, SIGRTMAX}) {
+      EXPECT_TRUE((mask >> (signal - 1) & 1) != 0) << signal;
+    }
+  }
+  sigset_t mine;
+  pthread_sigmask(SIG_SETMASK, nullptr, &mine);
+  EXPECT_EQ(sigismember(&mine, SIGUSR1), 0) << "its maker's mask is changed";
 }
 
 TEST(CopyWorkers, ChunksMayNotBeOfNoBytes) {
