@@ -14,8 +14,7 @@ absl::StatusOr<Registered> PoolMemory::Allocate(uint64_t size) {
     return absl::OutOfRangeError(
         absl::StrCat(size, " bytes are more than the budget of ", budget_));
   }
-  ND_ASSIGN_OR_RETURN(Buffer buffer,
-                      pool_.Allocate(static_cast<size_t>(size)));
+  ND_ASSIGN_OR_RETURN(Buffer buffer, pool_.Allocate(static_cast<size_t>(size)));
   const Registered result{.local = {.data = buffer.data(),
                                     .length = buffer.size(),
                                     .lkey = buffer.lkey()},

@@ -14,10 +14,8 @@ using verbs::OrDie;
 
 }  // namespace
 
-SessionPair::Side::Side(size_t which, const SessionLayout& its)
-    : layout(its) {
-  context = OrDie(
-      verbs::Context::Open(verbs::HandPair::DeviceName(which)));
+SessionPair::Side::Side(size_t which, const SessionLayout& its) : layout(its) {
+  context = OrDie(verbs::Context::Open(verbs::HandPair::DeviceName(which)));
   pd = OrDie(verbs::ProtectionDomain::Create(context));
   const int entries =
       static_cast<int>(layout.links() * (layout.slots + kDepth + 1));
@@ -35,8 +33,8 @@ SessionPair::Side::Side(size_t which, const SessionLayout& its)
       RegisteredPool::Options{.access = IBV_ACCESS_LOCAL_WRITE});
   loan_pool = std::make_unique<RegisteredPool>(
       registrar, budget,
-      RegisteredPool::Options{
-          .access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE});
+      RegisteredPool::Options{.access = IBV_ACCESS_LOCAL_WRITE |
+                                        IBV_ACCESS_REMOTE_WRITE});
   cache = std::make_unique<RegistrationCache>(registrar,
                                               RegistrationCache::Options{});
   memory = std::make_unique<PoolMemory>(*loan_pool, *cache, kBudget / 2);
@@ -63,8 +61,8 @@ SessionPair::Side::~Side() {
 }
 
 std::unique_ptr<verbs::QueuePair> SessionPair::Side::NewQp() const {
-  const uint32_t pieces = std::clamp(
-      static_cast<uint32_t>(context->limits().max_sge), 1u, 2u);
+  const uint32_t pieces =
+      std::clamp(static_cast<uint32_t>(context->limits().max_sge), 1u, 2u);
   return OrDie(verbs::QueuePair::Create(pd, {.send_cq = cq,
                                              .max_send_wr = kDepth,
                                              .max_recv_wr = layout.slots,
@@ -104,13 +102,12 @@ void SessionPair::Connect(uint32_t link) {
   const std::array<uint32_t, 2> qpns = {qps[0]->qpn(), qps[1]->qpn()};
   for (size_t i = 0; i < 2; ++i) {
     Side& side = *sides_[i];
-    const verbs::QueuePair::Path path{
-        .gid_index = side.gid.index,
-        .remote_gid = sides_[1 - i]->gid.gid,
-        .remote_qpn = qpns[1 - i],
-        .local_psn = kPsn,
-        .remote_psn = kPsn,
-        .access = IBV_ACCESS_REMOTE_WRITE};
+    const verbs::QueuePair::Path path{.gid_index = side.gid.index,
+                                      .remote_gid = sides_[1 - i]->gid.gid,
+                                      .remote_qpn = qpns[1 - i],
+                                      .local_psn = kPsn,
+                                      .remote_psn = kPsn,
+                                      .access = IBV_ACCESS_REMOTE_WRITE};
     verbs::QueuePair& qp = *qps[i];
     ASSERT_TRUE(qp.ToInit(path).ok());
     side.carriers[link] = std::make_unique<VerbsCarrier>(
@@ -119,12 +116,10 @@ void SessionPair::Connect(uint32_t link) {
             .slot_size = side.layout.slot_size,
             .depth = kDepth,
             .max_pieces = std::clamp(
-                static_cast<uint32_t>(side.context->limits().max_sge), 1u,
-                2u),
+                static_cast<uint32_t>(side.context->limits().max_sge), 1u, 2u),
             .max_write = OrDie(side.context->QueryPort(1)).attr.max_msg_sz},
         std::move(qps[i]),
-        OrDie(side.slot_pool->Allocate(size_t{kDepth} *
-                                       side.layout.slot_size)),
+        OrDie(side.slot_pool->Allocate(size_t{kDepth} * side.layout.slot_size)),
         *side.core);
     side.core->AddLink(link, 0, *side.carriers[link]);
     ASSERT_TRUE(qp.ToRtr(path).ok());

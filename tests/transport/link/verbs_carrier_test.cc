@@ -3,11 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "base/random.h"
 #include "transport/link/session_pair.h"
 #include "verbs/rdma_env.h"
 
@@ -35,8 +37,7 @@ struct Exchange {
 
   void Send(std::vector<std::byte> bytes) {
     messages.push_back(std::move(bytes));
-    auto& operation =
-        *sends.emplace_back(std::make_unique<SendOperation>());
+    auto& operation = *sends.emplace_back(std::make_unique<SendOperation>());
     operation.set_piece({.bytes = messages.back()});
     from->Send(operation);
   }
@@ -83,7 +84,8 @@ class SessionOnVerbsByLayout : public verbs::RdmaTest,
 
 TEST_P(SessionOnVerbsByLayout, MessagesOfAnySizeArriveUnchanged) {
   SessionPair pair(Layout());
-  for (const MessageClass each : {MessageClass::kLatency, MessageClass::kBulk}) {
+  for (const MessageClass each :
+       {MessageClass::kLatency, MessageClass::kBulk}) {
     Exchange exchange(pair, each);
     uint32_t seed = 1;
     for (const size_t size :
@@ -115,7 +117,10 @@ INSTANTIATE_TEST_SUITE_P(DigestAndLinks, SessionOnVerbsByLayout,
                          testing::Range(0, 4));
 
 TEST_F(SessionOnVerbs, WithoutAnyLinkLeftOperationsEndAndSayWhy) {
-  SessionPair pair(SessionLayout{});
+  // No connection manager tells the other end.
+  SessionLayout layout;
+  layout.keepalive = std::chrono::milliseconds(200);
+  SessionPair pair(layout);
   Exchange exchange(pair, MessageClass::kLatency);
   ReceiveOperation waiting;
   exchange.to->Receive(waiting);
