@@ -37,6 +37,7 @@ void SessionCore::AddLink(uint32_t index, uint32_t incarnation,
     free_slots_.pop_back();
     PostReceive(link, slot);
   }
+  if (state_ != State::kOpen) LoseLink(index, end_);
 }
 
 void SessionCore::OpenLink(uint32_t index, Instant now) {

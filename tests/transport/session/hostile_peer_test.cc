@@ -11,11 +11,9 @@
 namespace nd::transport {
 namespace {
 
-constexpr uint32_t kStream =
-    StreamId{.number = 1, .by_client = true}.Encode();
-constexpr FrameHeader kOpen{.type = FrameType::kOpen,
-                            .stream = kStream,
-                            .window = 4096};
+constexpr uint32_t kStream = StreamId{.number = 1, .by_client = true}.Encode();
+constexpr FrameHeader kOpen{
+    .type = FrameType::kOpen, .stream = kStream, .window = 4096};
 FrameHeader Of(FrameType type) {
   return {.type = type, .stream = kStream, .window = 4096};
 }
@@ -171,9 +169,9 @@ TEST(HostilePeer, AnImmediateOfAnotherTransferEndsTheSession) {
   ReceiveOperation operation;
   session.core().AcceptStream()->Receive(operation);
   session.Pump();
-  const auto granted = std::ranges::find_if(session.sent(), [](const auto& each) {
-    return each.header.type == FrameType::kGrant;
-  });
+  const auto granted = std::ranges::find_if(
+      session.sent(),
+      [](const auto& each) { return each.header.type == FrameType::kGrant; });
   ASSERT_NE(granted, session.sent().end());
   const auto grant = Grant::Parse(granted->payload);
   session.GiveImmediate(
@@ -230,9 +228,11 @@ TEST(HostilePeer, ADamagedPacketLosesItsLinkAndNothingMore) {
   LoneSession session(/*digest=*/true);
   std::vector<std::byte> room(256);
   PacketWriter writer(room, true);
-  ASSERT_TRUE(writer.Append(
-      {.type = FrameType::kOpen, .stream = kStream, .credits = 8, .window = 4096},
-      {}));
+  ASSERT_TRUE(writer.Append({.type = FrameType::kOpen,
+                             .stream = kStream,
+                             .credits = 8,
+                             .window = 4096},
+                            {}));
   const std::vector<std::byte> good(writer.written().begin(),
                                     writer.written().end());
   std::vector<std::byte> bad = good;

@@ -94,8 +94,7 @@ class LoneSession final : public SessionEvents {
       ++next_[lane];
     }
     if (header.credits == 0) header.credits = layout_.slots;
-    return writer.Append(header, payload) &&
-           GivePacket(link, writer.written());
+    return writer.Append(header, payload) && GivePacket(link, writer.written());
   }
   template <typename Payload>
   bool GivePayload(uint32_t link, const FrameHeader& header,
@@ -160,7 +159,8 @@ class LoneSession final : public SessionEvents {
       PacketReader reader(packet, owner.layout_.digest);
       FrameView frame;
       while (reader.Next(frame)) {
-        owner.sent_.push_back({index, frame.header,
+        owner.sent_.push_back({index,
+                               frame.header,
                                {frame.payload.begin(), frame.payload.end()}});
       }
     }
