@@ -37,7 +37,9 @@ class SessionWatch {
 class SessionClient {
  public:
   struct Options {
-    std::shared_ptr<grpc::Channel> channel;  // MakeChannel(server)
+    // MakeChannel(server). Sessions may share one; each Watch then takes one of
+    // the calls that the server lets a connection have (GrpcServer::Options).
+    std::shared_ptr<grpc::Channel> channel;
     // What the channel reaches: for errors, and where rdma_cm connects if the
     // server names no other address.
     verbs::SocketAddress server;

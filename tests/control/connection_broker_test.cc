@@ -165,6 +165,16 @@ TEST_F(ConnectionBrokerTest, RefusedLinksLearnWhyAndAreCounted) {
   EXPECT_EQ(broker_->rejected(), 3u);
 }
 
+TEST_F(ConnectionBrokerTest, WithoutATakerThereAreNoLinks) {
+  ConnectionBroker::Options options;
+  options.listener.address = verbs::PeerAddress(AF_INET);
+  const auto broker = ConnectionBroker::Create(options);
+  ASSERT_TRUE(broker.ok()) << broker.status();
+  const std::vector<LinkId> links = {{0, 0}};
+  EXPECT_TRUE(
+      absl::IsFailedPrecondition((*broker)->InviteLinks(77, links).status()));
+}
+
 TEST_F(ConnectionBrokerTest, EndedInvitationLetsNobodyIn) {
   auto invitation = broker_->Invite(1).value();
   const Token token = invitation->token();

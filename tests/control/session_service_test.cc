@@ -467,6 +467,38 @@ TEST_F(SessionServiceTest, WatchThatIsDestroyedSaysNoMore) {
   EXPECT_THAT(diary.Read(0), ElementsAre());
 }
 
+TEST_F(SessionServiceTest, ClientThatDoesNotReadIsEnded) {
+  Start();
+  v1::OpenSessionRequest request;
+  request.add_versions(1);
+  *request.mutable_layout() = ToMessage(SessionLayout());
+  v1::OpenSessionResponse response;
+  const auto stub = v1::Control::NewStub(channel_);
+  grpc::ClientContext opening;
+  ASSERT_TRUE(stub->OpenSession(&opening, request, &response).ok());
+  v1::WatchRequest watch;
+  *watch.mutable_session() = response.session();
+  grpc::ClientContext watching;
+  const auto reader = stub->Watch(&watching, watch);
+  v1::WatchEvent event;
+  ASSERT_TRUE(reader->Read(&event));
+  EXPECT_TRUE(event.has_started());
+  // Far more than HTTP/2 and the server keep for it.
+  const std::string name(255, 'n');
+  for (int i = 0; i < 10000; ++i) {
+    ASSERT_TRUE(
+        service_->Publish(SessionService::kEverySession, name, SomeRegion())
+            .ok());
+    ASSERT_TRUE(service_->Withdraw(SessionService::kEverySession, name).ok());
+  }
+  int read = 0;
+  while (reader->Read(&event)) ++read;
+  EXPECT_LT(read, 10000);
+  EXPECT_EQ(FromGrpcStatus(reader->Finish()),
+            absl::ResourceExhaustedError("the client reads too slowly: 1024 "
+                                         "events wait for it; watch again"));
+}
+
 TEST_F(SessionServiceTest, WatchOfAnUnknownSessionIsRefused) {
   Start();
   const auto client = OpenAndMake();
