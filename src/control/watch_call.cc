@@ -10,7 +10,7 @@
 namespace nd::control {
 
 std::shared_ptr<WatchCall> WatchCall::Create() {
-  const std::shared_ptr<WatchCall> call(new WatchCall());
+  std::shared_ptr<WatchCall> call(new WatchCall());
   MutexLock lock(&call->mutex_);
   call->self_ = call;
   return call;
