@@ -36,6 +36,7 @@ class ConnectionBroker::Impl {
        Cancellation stop)
       : clock_(*options.clock),
         random_(options.random != nullptr ? *options.random : system_random_),
+        on_link_(options.on_link),
         stop_(std::move(stop)),
         listener_(std::move(listener)),
         address_(listener_->address()),
@@ -48,6 +49,9 @@ class ConnectionBroker::Impl {
 
   absl::StatusOr<std::pair<Admission::Id, Token>> Invite(uint32_t connections);
   void Withdraw(Admission::Id id);
+  absl::StatusOr<LinkPass> InviteLinks(uint64_t session,
+                                       std::span<const LinkId> links);
+  void WithdrawLinks(uint64_t session);
   absl::StatusOr<Invitation::Request> Next(Admission::Id id,
                                            const Deadline& deadline,
                                            const Cancellation* cancel);
@@ -73,6 +77,7 @@ class ConnectionBroker::Impl {
   SystemRandom system_random_;
   const Clock& clock_;
   Random& random_;
+  const std::function<void(LinkRequest)> on_link_;
   Cancellation stop_;
   std::unique_ptr<verbs::Listener> listener_;  // the thread's
   const verbs::SocketAddress address_;
@@ -136,6 +141,12 @@ void ConnectionBroker::Impl::Answer(verbs::CmEvent event) {
       return;
     }
   }
+  if (const auto* link = std::get_if<Admission::AdmittedLink>(&decision)) {
+    ++accepted_;
+    return on_link_({.event = std::move(event),
+                     .session = link->session,
+                     .link = link->link});
+  }
   ++rejected_;
   const RejectReason reason = std::get<RejectReason>(decision);
   ND_LOG(kWarning, "connection request ", event.request->ToString(),
@@ -176,6 +187,27 @@ void ConnectionBroker::Impl::Withdraw(Admission::Id id) {
     dropped.swap(it->second.requests);
     queues_.erase(it);
   }
+}
+
+absl::StatusOr<LinkPass> ConnectionBroker::Impl::InviteLinks(
+    uint64_t session, std::span<const LinkId> links) {
+  if (on_link_ == nullptr) {
+    return absl::FailedPreconditionError(
+        "this listener takes no connections of sessions");
+  }
+  MutexLock lock(&mutex_);
+  const Token token = Token::Generate(random_);
+  ND_RETURN_IF_ERROR(
+      admission_.InviteLinks(token, session, links, clock_.Now()));
+  return LinkPass{.endpoint = address_,
+                  .token = token,
+                  .token_lifetime = admission_.token_lifetime(),
+                  .links = {links.begin(), links.end()}};
+}
+
+void ConnectionBroker::Impl::WithdrawLinks(uint64_t session) {
+  MutexLock lock(&mutex_);
+  admission_.WithdrawLinks(session);
 }
 
 absl::StatusOr<int> ConnectionBroker::Impl::ReadyFd(Admission::Id id) {
@@ -223,6 +255,14 @@ absl::StatusOr<std::unique_ptr<Invitation>> ConnectionBroker::Invite(
   ND_ASSIGN_OR_RETURN(const auto invited, impl_->Invite(connections));
   return std::unique_ptr<Invitation>(
       new Invitation(impl_, invited.first, invited.second));
+}
+
+absl::StatusOr<LinkPass> ConnectionBroker::InviteLinks(
+    uint64_t session, std::span<const LinkId> links) {
+  return impl_->InviteLinks(session, links);
+}
+void ConnectionBroker::WithdrawLinks(uint64_t session) {
+  impl_->WithdrawLinks(session);
 }
 
 verbs::SocketAddress ConnectionBroker::address() const {

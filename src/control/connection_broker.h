@@ -3,12 +3,14 @@
 #define ND_CONTROL_CONNECTION_BROKER_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
 #include "base/random.h"
 #include "base/wait.h"
+#include "control/link_inviter.h"
 #include "control/token.h"
 #include "verbs/cm.h"
 #include "verbs/listener.h"
@@ -18,15 +20,25 @@ namespace nd::control {
 class Invitation;
 
 // Owns the listener and a thread that reads its requests: those with a valid
-// token go to their Invitation, the others are rejected with a reason and
-// counted (admission.h has the rule). Thread-safe.
-class ConnectionBroker {
+// token go to their Invitation, or, for a session's links, to on_link; the
+// others are rejected with a reason and counted (admission.h has the rule).
+// Thread-safe.
+class ConnectionBroker final : public LinkInviter {
  public:
+  struct LinkRequest {
+    verbs::CmEvent event;  // event.request is the id to accept
+    uint64_t session = 0;
+    LinkId link;
+  };
   struct Options {
     verbs::Listener::Options listener;
     // Counted from the invitation, or from the last request that it let in.
     Duration token_lifetime = std::chrono::seconds(30);
     size_t max_invitations = 1024;
+    // Takes the requests for links, on the broker's thread, which it must not
+    // hold up. The session may just have been closed. Dropping a request
+    // rejects it. Without this function nobody is invited to links.
+    std::function<void(LinkRequest)> on_link;
     Random* random = nullptr;  // null: the system's
     const Clock* clock = &Clock::Monotonic();
   };
@@ -34,11 +46,15 @@ class ConnectionBroker {
       const Options& options);
 
   // Rejects what waits and what comes; Invitation::Next then is UNAVAILABLE.
-  ~ConnectionBroker();
+  ~ConnectionBroker() override;
 
   // Invites `connections` connections, each index once. Ends when the
   // Invitation is destroyed; the token can be used for token_lifetime.
   absl::StatusOr<std::unique_ptr<Invitation>> Invite(uint32_t connections);
+
+  absl::StatusOr<LinkPass> InviteLinks(uint64_t session,
+                                       std::span<const LinkId> links) override;
+  void WithdrawLinks(uint64_t session) override;
 
   verbs::SocketAddress address() const;  // with the port
   uint64_t accepted() const;

@@ -7,12 +7,14 @@
 #include <grpcpp/support/channel_arguments.h>
 
 #include <string>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "base/log.h"
+#include "base/status.h"
 
 namespace nd::control {
 namespace {
@@ -26,11 +28,11 @@ void LogOfGrpc(gpr_log_func_args* args) {
   ND_LOG(kDebug, "grpc: ", args->message);
 }
 
-}  // namespace
-
-std::shared_ptr<grpc::Channel> MakeChannel(const verbs::SocketAddress& server) {
+std::shared_ptr<grpc::Channel> MakeChannelWith(
+    const verbs::SocketAddress& server,
+    const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+    grpc::ChannelArguments args) {
   RouteGrpcLog();
-  grpc::ChannelArguments args;
   args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, Millis(kKeepaliveInterval));
   args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, Millis(kKeepaliveTimeout));
   args.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -42,8 +44,24 @@ std::shared_ptr<grpc::Channel> MakeChannel(const verbs::SocketAddress& server) {
   const std::string target =
       absl::StrCat(server.family() == AF_INET6 ? "ipv6:" : "ipv4:",
                    absl::StrReplaceAll(server.ToString(), {{"%", "%25"}}));
-  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(),
-                                   args);
+  return grpc::CreateCustomChannel(target, credentials, args);
+}
+
+}  // namespace
+
+std::shared_ptr<grpc::Channel> MakeChannel(const verbs::SocketAddress& server) {
+  return MakeChannelWith(server, grpc::InsecureChannelCredentials(), {});
+}
+
+absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(
+    const verbs::SocketAddress& server, const Credentials& credentials) {
+  ND_ASSIGN_OR_RETURN(const auto channel_credentials,
+                      MakeChannelCredentials(credentials));
+  grpc::ChannelArguments args;
+  if (!credentials.server_name.empty()) {
+    args.SetSslTargetNameOverride(credentials.server_name);
+  }
+  return MakeChannelWith(server, channel_credentials, std::move(args));
 }
 
 absl::StatusOr<verbs::SocketAddress> ParsePeer(absl::string_view peer) {

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "base/clock.h"
+#include "control/credentials.h"
 #include "verbs/address.h"
 
 namespace nd::control {
@@ -23,6 +24,10 @@ inline constexpr Duration kKeepaliveTimeout = std::chrono::milliseconds(2500);
 // A channel of its own connection, not shared with other channels to the same
 // address. It connects at the first call.
 std::shared_ptr<grpc::Channel> MakeChannel(const verbs::SocketAddress& server);
+// The same with TLS. Fails as MakeChannelCredentials does; that the two ends do
+// not believe each other is an UNAVAILABLE of the first call.
+absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(
+    const verbs::SocketAddress& server, const Credentials& credentials);
 
 // The address in what gRPC calls a peer, "ipv4:10.0.0.1:7470" or
 // "ipv6:%5Bfe80::1%25eth0%5D:7470".

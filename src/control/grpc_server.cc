@@ -63,7 +63,8 @@ void AddArguments(grpc::ServerBuilder& builder,
 }
 
 // Why the port could not be opened: gRPC does not tell, so ask the kernel.
-absl::Status DiagnoseBind(const verbs::SocketAddress& address) {
+absl::Status DiagnoseBind(const GrpcServer::Options& options) {
+  const verbs::SocketAddress& address = options.address;
   const std::string what = absl::StrCat("gRPC port ", address.ToString());
   const Fd fd(socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
   const int on = 1;
@@ -77,7 +78,25 @@ absl::Status DiagnoseBind(const verbs::SocketAddress& address) {
     return absl::AlreadyExistsError(absl::StrCat(
         status.message(), "; another server runs there, choose another port"));
   }
+  if (!options.credentials.key_file.empty()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        what, ": TLS cannot be set up; does the key in \"",
+        options.credentials.key_file, "\" belong to the certificate in \"",
+        options.credentials.certificate_file, "\"?"));
+  }
   return absl::UnavailableError(absl::StrCat(what, ": cannot be opened"));
+}
+
+absl::Status CheckReach(const GrpcServer::Options& options) {
+  if (options.address.is_loopback() || options.allow_insecure_remote ||
+      options.credentials.secure_server()) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "gRPC port ", options.address.ToString(),
+      ": other hosts reach it, and without TLS anybody there may use it; give "
+      "the server a certificate and key, let it listen at 127.0.0.1 or ::1, or "
+      "set allow_insecure_remote"));
 }
 
 }  // namespace
@@ -85,16 +104,18 @@ absl::Status DiagnoseBind(const verbs::SocketAddress& address) {
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
     const Options& options) {
   EnablePlugins();
+  ND_RETURN_IF_ERROR(CheckReach(options));
+  ND_ASSIGN_OR_RETURN(const auto credentials,
+                      MakeServerCredentials(options.credentials));
   grpc::ServerBuilder builder;
   AddArguments(builder, options);
   int port = 0;
-  builder.AddListeningPort(options.address.ToString(),
-                           grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort(options.address.ToString(), credentials, &port);
   for (grpc::Service* service : options.services) {
     builder.RegisterService(service);
   }
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  if (server == nullptr || port == 0) return DiagnoseBind(options.address);
+  if (server == nullptr || port == 0) return DiagnoseBind(options);
   for (const std::string& name : options.names) {
     server->GetHealthCheckService()->SetServingStatus(name, true);
   }

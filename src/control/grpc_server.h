@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "control/credentials.h"
 #include "verbs/address.h"
 
 namespace nd::control {
@@ -27,11 +28,15 @@ class GrpcServer {
     verbs::SocketAddress address;          // port 0: any
     std::vector<grpc::Service*> services;  // outlive the server
     std::vector<std::string> names;        // "nd.v1.Harness", for health
+    Credentials credentials;               // none: no TLS
+    // Without TLS anybody who reaches the port may use the services, so such a
+    // server listens at a loopback address only, unless this is set.
+    bool allow_insecure_remote = false;
     int max_threads = 4;
     int max_streams = 64;  // calls at a time of one connection
   };
   // A port that is taken is an error that names it: two servers never share
-  // one.
+  // one. FAILED_PRECONDITION where others could reach a server without TLS.
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(
       const Options& options);
 

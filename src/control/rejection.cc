@@ -8,6 +8,28 @@
 
 namespace nd::control {
 
+namespace {
+
+absl::StatusCode CodeOf(RejectReason reason) {
+  switch (reason) {
+    case RejectReason::kBusy:
+    case RejectReason::kShuttingDown:
+      return absl::StatusCode::kUnavailable;
+    case RejectReason::kUnknownVersion:
+      return absl::StatusCode::kFailedPrecondition;
+    case RejectReason::kNoHello:
+    case RejectReason::kUnknownToken:
+    case RejectReason::kUsedToken:
+    case RejectReason::kBadIndex:
+    case RejectReason::kOtherSession:
+    case RejectReason::kOldIncarnation:
+      return absl::StatusCode::kPermissionDenied;
+  }
+  return absl::StatusCode::kPermissionDenied;  // of a later version
+}
+
+}  // namespace
+
 absl::Status ExplainRejection(const absl::Status& status) {
   const std::optional<verbs::CmRejection> rejection =
       verbs::RejectionOf(status);
@@ -15,11 +37,8 @@ absl::Status ExplainRejection(const absl::Status& status) {
   const std::optional<RejectReason> reason =
       ParseReject(rejection->private_data);
   if (!reason.has_value()) return status;
-  const bool may_pass =
-      *reason == RejectReason::kBusy || *reason == RejectReason::kShuttingDown;
   return absl::Status(
-      may_pass ? absl::StatusCode::kUnavailable
-               : absl::StatusCode::kPermissionDenied,
+      CodeOf(*reason),
       absl::StrCat(status.message(), "; the server says: ", ToString(*reason)));
 }
 

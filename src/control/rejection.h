@@ -6,9 +6,10 @@
 
 namespace nd::control {
 
-// When a listener of nd refused (EncodeReject), PERMISSION_DENIED, or
-// UNAVAILABLE if trying again may help, with its reason in words behind what
-// `status` says; any other status as it is.
+// When a listener of nd refused (EncodeReject): PERMISSION_DENIED, UNAVAILABLE
+// if trying again may help, FAILED_PRECONDITION if the two versions do not go
+// together; with its reason in words behind what `status` says. Any other
+// status as it is.
 absl::Status ExplainRejection(const absl::Status& status);
 
 }  // namespace nd::control

@@ -13,6 +13,12 @@ constexpr std::array<std::byte, 4> kHelloMagic = {
 constexpr std::array<std::byte, 4> kRejectMagic = {
     std::byte{'n'}, std::byte{'d'}, std::byte{'R'}, std::byte{'1'}};
 
+constexpr std::array<std::byte, 3> kLinkMagic = {std::byte{'n'}, std::byte{'d'},
+                                                 std::byte{'S'}};
+
+static_assert(LinkHello::kSize == kLinkMagic.size() + sizeof(uint8_t) +
+                                      Token::kSize + sizeof(uint64_t) +
+                                      2 * sizeof(uint32_t));
 static_assert(ConnectHello::kSize ==
               kHelloMagic.size() + Token::kSize + sizeof(uint32_t));
 
@@ -69,6 +75,35 @@ std::optional<ConnectHello> ConnectHello::Parse(
   return hello;
 }
 
+std::array<std::byte, LinkHello::kSize> LinkHello::Encode() const {
+  std::array<std::byte, kSize> data{};
+  ByteWriter writer(data);
+  writer.WriteBytes(kLinkMagic);
+  writer.WriteU8(version);
+  writer.WriteBytes(token.bytes_);
+  writer.WriteBe64(session);
+  writer.WriteBe32(link.number);
+  writer.WriteBe32(link.incarnation);
+  return data;
+}
+
+std::optional<LinkHello> LinkHello::Parse(std::span<const std::byte> data) {
+  ByteReader reader(data);
+  const std::span<const std::byte> magic = reader.ReadView(kLinkMagic.size());
+  LinkHello hello;
+  hello.version = reader.ReadU8();
+  if (!reader.ok() || !std::ranges::equal(magic, kLinkMagic)) {
+    return std::nullopt;
+  }
+  if (hello.version != kVersion) return hello;
+  reader.ReadBytes(hello.token.bytes_);
+  hello.session = reader.ReadBe64();
+  hello.link.number = reader.ReadBe32();
+  hello.link.incarnation = reader.ReadBe32();
+  if (!reader.ok()) return std::nullopt;
+  return hello;
+}
+
 absl::string_view ToString(RejectReason reason) {
   switch (reason) {
     case RejectReason::kNoHello:
@@ -83,6 +118,12 @@ absl::string_view ToString(RejectReason reason) {
       return "too many connection requests wait";
     case RejectReason::kShuttingDown:
       return "the server is shutting down";
+    case RejectReason::kUnknownVersion:
+      return "the request is of a version that the server does not know";
+    case RejectReason::kOtherSession:
+      return "the token was given out for another session";
+    case RejectReason::kOldIncarnation:
+      return "a later token was given out for that link";
   }
   return "a reason that this version does not know";
 }

@@ -33,6 +33,7 @@ class Token {
 
  private:
   friend struct ConnectHello;
+  friend struct LinkHello;
   std::array<std::byte, kSize> bytes_{};
 };
 
@@ -49,6 +50,30 @@ struct ConnectHello {
   static std::optional<ConnectHello> Parse(std::span<const std::byte> data);
 };
 
+// A connection of a session, and how often one of that number was made before.
+struct LinkId {
+  uint32_t number = 0;
+  uint32_t incarnation = 0;
+  bool operator==(const LinkId&) const = default;
+};
+
+// The private data of a session's REQ: "ndS", the version, the token, the
+// session, the link's number and incarnation; 36 bytes, big-endian.
+struct LinkHello {
+  static constexpr size_t kSize = 36;
+  static constexpr uint8_t kVersion = 1;
+
+  uint8_t version = kVersion;
+  Token token;
+  uint64_t session = 0;
+  LinkId link;
+
+  std::array<std::byte, kSize> Encode() const;
+  // Nothing when it is no hello or too short; padding behind is ignored. Of
+  // another version only `version` is known.
+  static std::optional<LinkHello> Parse(std::span<const std::byte> data);
+};
+
 // Why a listener said no; the first byte behind "ndR1" of a REJ's private data.
 enum class RejectReason : uint8_t {
   kNoHello = 1,       // no token at all: not one of nd's clients
@@ -57,7 +82,11 @@ enum class RejectReason : uint8_t {
   kBadIndex = 4,      // beyond the number of connections agreed
   kBusy = 5,          // too many requests wait
   kShuttingDown = 6,
+  kUnknownVersion = 7,  // of the private data
+  kOtherSession = 8,    // the token was given out for another one
+  kOldIncarnation = 9,  // a later token was given out for that link
 };
+inline constexpr RejectReason kLastRejectReason = RejectReason::kOldIncarnation;
 
 absl::string_view ToString(RejectReason reason);
 std::array<std::byte, 5> EncodeReject(RejectReason reason);

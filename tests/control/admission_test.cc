@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 namespace nd::control {
 namespace {
@@ -106,6 +107,121 @@ TEST_F(AdmissionTest, InvitationsAreLimited) {
   EXPECT_THAT(std::string(third.status().message()), HasSubstr("2"));
   admission_.Withdraw(id);
   EXPECT_TRUE(admission_.Invite(SomeToken(3), 1, kNow).ok());
+}
+
+class LinkAdmissionTest : public AdmissionTest {
+ protected:
+  using Decision = Admission::Decision;
+  using AdmittedLink = Admission::AdmittedLink;
+
+  absl::Status Invite(uint64_t token, uint64_t session,
+                      const std::vector<LinkId>& links, Instant now = kNow) {
+    return admission_.InviteLinks(SomeToken(token), session, links, now);
+  }
+  Decision AskLink(uint64_t token, uint64_t session, LinkId link,
+                   Instant now = kNow) {
+    return admission_.Decide(
+        LinkHello{.token = SomeToken(token), .session = session, .link = link}
+            .Encode(),
+        now);
+  }
+};
+
+TEST_F(LinkAdmissionTest, EachLinkIsLetInOnce) {
+  ASSERT_TRUE(Invite(1, 5, {{0, 0}, {1, 3}}).ok());
+  EXPECT_EQ(AskLink(1, 5, {1, 3}), Decision(AdmittedLink{5, {1, 3}}));
+  EXPECT_EQ(AskLink(1, 5, {0, 0}), Decision(AdmittedLink{5, {0, 0}}));
+  EXPECT_EQ(AskLink(1, 5, {0, 0}), Decision(RejectReason::kUsedToken));
+}
+
+TEST_F(LinkAdmissionTest, LinksAndIncarnationsThatWereNotAgreedAreRefused) {
+  ASSERT_TRUE(Invite(1, 5, {{0, 1}}).ok());
+  EXPECT_EQ(AskLink(1, 5, {1, 1}), Decision(RejectReason::kBadIndex));
+  EXPECT_EQ(AskLink(1, 5, {0, 0}), Decision(RejectReason::kBadIndex));
+  EXPECT_EQ(AskLink(1, 5, {0, 2}), Decision(RejectReason::kBadIndex));
+}
+
+TEST_F(LinkAdmissionTest, TokenIsGoodForItsSessionOnly) {
+  ASSERT_TRUE(Invite(1, 5, {{0, 0}}).ok());
+  EXPECT_EQ(AskLink(1, 6, {0, 0}), Decision(RejectReason::kOtherSession));
+  EXPECT_EQ(AskLink(2, 5, {0, 0}), Decision(RejectReason::kUnknownToken));
+}
+
+TEST_F(LinkAdmissionTest, TokensByIndexAndForLinksAreNotExchangeable) {
+  ASSERT_TRUE(Invite(1, 5, {{0, 0}}).ok());
+  ASSERT_TRUE(admission_.Invite(SomeToken(2), 1, kNow).ok());
+  EXPECT_EQ(Ask(SomeToken(1), 0), Decision(RejectReason::kBadIndex));
+  EXPECT_EQ(AskLink(2, 0, {0, 0}), Decision(RejectReason::kOtherSession));
+}
+
+TEST_F(LinkAdmissionTest, UnknownVersionIsRefusedAsSuch) {
+  ASSERT_TRUE(Invite(1, 5, {{0, 0}}).ok());
+  const LinkHello hello{
+      .version = 2, .token = SomeToken(1), .session = 5, .link = {0, 0}};
+  EXPECT_EQ(admission_.Decide(hello.Encode(), kNow),
+            Decision(RejectReason::kUnknownVersion));
+}
+
+TEST_F(LinkAdmissionTest, ExpiresAndIsRenewedByUse) {
+  ASSERT_TRUE(Invite(1, 5, {{0, 0}, {1, 0}, {2, 0}}).ok());
+  EXPECT_EQ(AskLink(1, 5, {0, 0}, kNow + seconds(29)),
+            Decision(AdmittedLink{5, {0, 0}}));
+  EXPECT_EQ(AskLink(1, 5, {1, 0}, kNow + seconds(58)),
+            Decision(AdmittedLink{5, {1, 0}}));
+  EXPECT_EQ(AskLink(1, 5, {2, 0}, kNow + seconds(88)),
+            Decision(RejectReason::kUnknownToken));
+}
+
+TEST_F(LinkAdmissionTest, LaterTokenVoidsTheEarlierOneForItsLinks) {
+  ASSERT_TRUE(Invite(1, 5, {{0, 0}, {1, 0}}).ok());
+  ASSERT_TRUE(Invite(2, 5, {{0, 1}}).ok());
+  EXPECT_EQ(AskLink(1, 5, {0, 0}), Decision(RejectReason::kOldIncarnation));
+  EXPECT_EQ(AskLink(1, 5, {1, 0}), Decision(AdmittedLink{5, {1, 0}}));
+  EXPECT_EQ(AskLink(2, 5, {0, 1}), Decision(AdmittedLink{5, {0, 1}}));
+}
+
+TEST_F(LinkAdmissionTest, LaterTokenOfAnotherSessionVoidsNothing) {
+  ASSERT_TRUE(Invite(1, 5, {{0, 0}}).ok());
+  ASSERT_TRUE(Invite(2, 6, {{0, 1}}).ok());
+  EXPECT_EQ(AskLink(1, 5, {0, 0}), Decision(AdmittedLink{5, {0, 0}}));
+}
+
+TEST_F(LinkAdmissionTest, WithdrawnSessionIsLetInByNoToken) {
+  ASSERT_TRUE(Invite(1, 5, {{0, 0}}).ok());
+  ASSERT_TRUE(Invite(2, 5, {{1, 0}}).ok());
+  admission_.WithdrawLinks(5);
+  EXPECT_EQ(AskLink(1, 5, {0, 0}), Decision(RejectReason::kUnknownToken));
+  EXPECT_EQ(AskLink(2, 5, {1, 0}), Decision(RejectReason::kUnknownToken));
+}
+
+TEST_F(LinkAdmissionTest, WhatIsUsedUpMakesRoom) {
+  ASSERT_TRUE(Invite(1, 5, {{0, 0}}).ok());
+  ASSERT_TRUE(Invite(2, 6, {{0, 0}}).ok());
+  EXPECT_EQ(Invite(3, 7, {{0, 0}}).code(),
+            absl::StatusCode::kResourceExhausted);
+  ASSERT_EQ(AskLink(1, 5, {0, 0}), Decision(AdmittedLink{5, {0, 0}}));
+  EXPECT_TRUE(Invite(3, 7, {{0, 0}}).ok());
+  EXPECT_EQ(AskLink(2, 6, {0, 0}), Decision(AdmittedLink{6, {0, 0}}));
+}
+
+TEST_F(LinkAdmissionTest, WhatHasExpiredMakesRoom) {
+  ASSERT_TRUE(Invite(1, 5, {{0, 0}}).ok());
+  ASSERT_TRUE(Invite(2, 6, {{0, 0}}, kNow + seconds(1)).ok());
+  EXPECT_FALSE(Invite(3, 7, {{0, 0}}, kNow + seconds(29)).ok());
+  EXPECT_TRUE(Invite(3, 7, {{0, 0}}, kNow + seconds(30)).ok());
+}
+
+TEST_F(LinkAdmissionTest, InvitationsByIndexMakeNoRoomByThemselves) {
+  ASSERT_TRUE(admission_.Invite(SomeToken(1), 1, kNow).ok());
+  ASSERT_TRUE(admission_.Invite(SomeToken(2), 1, kNow).ok());
+  EXPECT_FALSE(Invite(3, 7, {{0, 0}}, kNow + seconds(60)).ok());
+}
+
+TEST_F(LinkAdmissionTest, ClosedDoorRefusesLinksToo) {
+  ASSERT_TRUE(Invite(1, 5, {{0, 0}}).ok());
+  admission_.Close();
+  EXPECT_EQ(AskLink(1, 5, {0, 0}), Decision(RejectReason::kShuttingDown));
+  EXPECT_TRUE(absl::IsUnavailable(Invite(2, 6, {{0, 0}})));
 }
 
 TEST_F(AdmissionTest, ClosedDoorRefusesEverybody) {

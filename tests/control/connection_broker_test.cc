@@ -11,6 +11,11 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "base/mutex.h"
+#include "base/status.h"
+#include "base/until_true.h"
 #include "control/rejection.h"
 #include "verbs/completion.h"
 #include "verbs/memory.h"
@@ -66,6 +71,10 @@ class ConnectionBrokerTest : public verbs::RdmaTest {
     if (HasFatalFailure()) return;
     ConnectionBroker::Options options;
     options.listener.address = verbs::PeerAddress(AF_INET);
+    options.on_link = [this](ConnectionBroker::LinkRequest request) {
+      MutexLock lock(&mutex_);
+      links_.push_back(std::move(request));
+    };
     auto broker = ConnectionBroker::Create(options);
     ASSERT_TRUE(broker.ok()) << broker.status();
     broker_ = *std::move(broker);
@@ -75,7 +84,25 @@ class ConnectionBrokerTest : public verbs::RdmaTest {
     EXPECT_THAT(std::string(status.message()), HasSubstr(reason));
   }
 
-  std::shared_ptr<ConnectionBroker> broker_;
+  absl::Status ConnectLink(const Token& token, uint64_t session, LinkId link) {
+    return Connect(
+        broker_->address(),
+        LinkHello{.token = token, .session = session, .link = link}.Encode());
+  }
+  absl::StatusOr<ConnectionBroker::LinkRequest> NextLink() {
+    ND_RETURN_IF_ERROR(UntilTrue([this] {
+      MutexLock lock(&mutex_);
+      return !links_.empty();
+    }));
+    MutexLock lock(&mutex_);
+    ConnectionBroker::LinkRequest request = std::move(links_.back());
+    links_.pop_back();
+    return request;
+  }
+
+  absl::Mutex mutex_;
+  std::vector<ConnectionBroker::LinkRequest> links_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<ConnectionBroker> broker_;  // ends first
 };
 
 TEST_F(ConnectionBrokerTest, GuestIsHandedToHisInvitation) {
@@ -105,6 +132,47 @@ TEST_F(ConnectionBrokerTest, RefusedClientsLearnWhyAndAreCounted) {
   ExpectRefused(Connect(server, {}), "no token");
   EXPECT_EQ(broker_->rejected(), 3u);
   EXPECT_EQ(broker_->accepted(), 0u);
+}
+
+TEST_F(ConnectionBrokerTest, LinkOfASessionIsHandedOver) {
+  const std::vector<LinkId> links = {{0, 0}, {1, 4}};
+  const LinkPass pass = broker_->InviteLinks(77, links).value();
+  EXPECT_EQ(pass.endpoint, broker_->address());
+  EXPECT_EQ(pass.links, links);
+  absl::Status connected;
+  std::thread client([&] { connected = ConnectLink(pass.token, 77, {1, 4}); });
+  auto request = NextLink();
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->session, 77u);
+  EXPECT_EQ(request->link, (LinkId{1, 4}));
+  const auto qp = QpFor(*request->event.request);
+  EXPECT_TRUE(
+      request->event.request->Accept(*qp, {}, nullptr, Soon(), nullptr).ok());
+  client.join();
+  EXPECT_TRUE(connected.ok()) << connected;
+  EXPECT_EQ(broker_->accepted(), 1u);
+}
+
+TEST_F(ConnectionBrokerTest, RefusedLinksLearnWhyAndAreCounted) {
+  const std::vector<LinkId> links = {{0, 0}};
+  const Token first = broker_->InviteLinks(77, links)->token;
+  ExpectRefused(ConnectLink(first, 78, {0, 0}), "another session");
+  const std::vector<LinkId> next = {{0, 1}};
+  ASSERT_TRUE(broker_->InviteLinks(77, next).ok());
+  ExpectRefused(ConnectLink(first, 77, {0, 0}), "a later token");
+  broker_->WithdrawLinks(77);
+  ExpectRefused(ConnectLink(first, 77, {0, 0}), "never given out");
+  EXPECT_EQ(broker_->rejected(), 3u);
+}
+
+TEST_F(ConnectionBrokerTest, WithoutATakerThereAreNoLinks) {
+  ConnectionBroker::Options options;
+  options.listener.address = verbs::PeerAddress(AF_INET);
+  const auto broker = ConnectionBroker::Create(options);
+  ASSERT_TRUE(broker.ok()) << broker.status();
+  const std::vector<LinkId> links = {{0, 0}};
+  EXPECT_TRUE(
+      absl::IsFailedPrecondition((*broker)->InviteLinks(77, links).status()));
 }
 
 TEST_F(ConnectionBrokerTest, EndedInvitationLetsNobodyIn) {

@@ -83,10 +83,31 @@ INSTANTIATE_TEST_SUITE_P(Loopback, GrpcServerTest,
 TEST(GrpcServer, AddressOfAnotherHostIsAnErrorThatNamesIt) {
   GrpcServer::Options options;
   options.address = *verbs::SocketAddress::Parse("192.0.2.1", 7470);
+  options.allow_insecure_remote = true;
   const auto server = GrpcServer::Start(options);
   ASSERT_FALSE(server.ok());
   EXPECT_THAT(std::string(server.status().message()),
               HasSubstr("gRPC port 192.0.2.1:7470: Cannot assign"));
+}
+
+TEST(GrpcServer, WithoutTlsItIsForItsOwnHostOnly) {
+  for (const char* const address : {"0.0.0.0", "::", "192.0.2.1"}) {
+    GrpcServer::Options options;
+    options.address = *verbs::SocketAddress::Parse(address, 7470);
+    const absl::Status status = GrpcServer::Start(options).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    const std::string message(status.message());
+    EXPECT_THAT(message, HasSubstr(options.address.ToString()));
+    EXPECT_THAT(message, HasSubstr("give the server a certificate and key"));
+    EXPECT_THAT(message, HasSubstr("set allow_insecure_remote"));
+  }
+}
+
+TEST(GrpcServer, WithoutTlsItIsForOthersWhenTold) {
+  GrpcServer::Options options;
+  options.address = *verbs::SocketAddress::Parse("0.0.0.0", 0);
+  options.allow_insecure_remote = true;
+  EXPECT_TRUE(GrpcServer::Start(options).ok());
 }
 
 }  // namespace

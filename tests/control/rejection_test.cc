@@ -36,6 +36,21 @@ TEST(ExplainRejection, ABusyListenerMayBeAskedAgain) {
       absl::StatusCode::kUnavailable);
 }
 
+TEST(ExplainRejection, AnotherVersionIsNoMatterOfPermission) {
+  EXPECT_EQ(ExplainRejection(
+                RejectedWith(EncodeReject(RejectReason::kUnknownVersion)))
+                .code(),
+            absl::StatusCode::kFailedPrecondition);
+}
+
+TEST(ExplainRejection, ReasonOfALaterVersionIsARefusalAllTheSame) {
+  const absl::Status status =
+      ExplainRejection(RejectedWith(EncodeReject(RejectReason{200})));
+  EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_NE(status.message().find("a reason that this version does not know"),
+            absl::string_view::npos);
+}
+
 TEST(ExplainRejection, LeavesOthersAlone) {
   const absl::Status foreign = RejectedWith({});
   EXPECT_EQ(ExplainRejection(foreign), foreign);

@@ -75,6 +75,56 @@ TEST(ConnectHello, OtherMagicIsNone) {
   EXPECT_FALSE(ConnectHello::Parse(data).has_value());
 }
 
+LinkHello SomeLinkHello() {
+  return {.token = SomeToken(3), .session = 5, .link = {2, 7}};
+}
+
+TEST(LinkHello, IsMagicVersionTokenSessionLinkInNetworkOrder) {
+  const LinkHello hello{.token = *Token::FromBytes("0123456789abcdef"),
+                        .session = 0x0102030405060708,
+                        .link = {0x11121314, 0x21222324}};
+  const auto data = hello.Encode();
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(data.data()), 36),
+            "ndS\x01"
+            "0123456789abcdef\x01\x02\x03\x04\x05\x06\x07\x08"
+            "\x11\x12\x13\x14!\"#$");
+}
+
+TEST(LinkHello, ComesBackWithPaddingBehindIt) {
+  const auto data = SomeLinkHello().Encode();
+  std::vector<std::byte> padded(data.begin(), data.end());
+  padded.resize(56);
+  const std::optional<LinkHello> parsed = LinkHello::Parse(padded);
+  ASSERT_TRUE(parsed.has_value());
+  EXPECT_EQ(parsed->version, LinkHello::kVersion);
+  EXPECT_TRUE(parsed->token.Matches(SomeToken(3)));
+  EXPECT_EQ(parsed->session, 5u);
+  EXPECT_EQ(parsed->link, (LinkId{2, 7}));
+}
+
+TEST(LinkHello, CutAnywhereIsNone) {
+  const auto data = SomeLinkHello().Encode();
+  for (size_t size = 0; size < data.size(); ++size) {
+    EXPECT_FALSE(LinkHello::Parse(std::span(data).first(size)).has_value());
+  }
+}
+
+TEST(LinkHello, OfAnotherVersionTellsOnlyThat) {
+  LinkHello hello = SomeLinkHello();
+  hello.version = 2;
+  const auto data = hello.Encode();
+  const auto parsed = LinkHello::Parse(std::span(data).first(4));
+  ASSERT_TRUE(parsed.has_value());
+  EXPECT_EQ(parsed->version, 2);
+  EXPECT_TRUE(parsed->token.Matches(Token()));
+}
+
+TEST(LinkHello, AndConnectHelloAreNotTakenForEachOther) {
+  EXPECT_FALSE(ConnectHello::Parse(SomeLinkHello().Encode()).has_value());
+  EXPECT_FALSE(LinkHello::Parse(ConnectHello{.token = SomeToken(3)}.Encode())
+                   .has_value());
+}
+
 TEST(RejectReason, ComesBackWithPaddingBehindIt) {
   const auto data = EncodeReject(RejectReason::kBadIndex);
   std::vector<std::byte> padded(data.begin(), data.end());
@@ -89,7 +139,8 @@ TEST(RejectReason, DataOfOthersIsNone) {
 
 TEST(RejectReason, EachHasWordsOfItsOwn) {
   std::vector<absl::string_view> words;
-  for (uint8_t reason = 1; reason <= 7; ++reason) {
+  for (uint8_t reason = 1;
+       reason <= static_cast<uint8_t>(kLastRejectReason) + 1; ++reason) {
     words.push_back(ToString(static_cast<RejectReason>(reason)));
   }
   EXPECT_THAT(words, ::testing::Each(::testing::Not(::testing::IsEmpty())));
