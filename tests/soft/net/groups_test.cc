@@ -298,12 +298,12 @@ class WireGroupsTest : public testing::TestWithParam<bool> {
     to.sink.arrived.clear();
     return ReceiveUntil(receiving,
                         [&] {
-                          SendTo(*from.network, path, kMulticastQpn, 1, 4095);
+                          SendTo(*from.network, path, kMulticastQpn, 1, 1000);
                           from.network->Flush();
                           return !to.sink.arrived.empty() &&
                                  to.sink.arrived.back().path == path;
                         }) &&
-           IsIntact(to.sink.arrived.back(), 4095);
+           IsIntact(to.sink.arrived.back(), 1000);
   }
   void Expect(const std::function<bool()>& body) {
     const int status = InNamespace(body);
