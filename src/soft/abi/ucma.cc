@@ -293,8 +293,7 @@ std::vector<Ucma::Event> Ucma::TakeEvents(UcmaId& id, uint32_t join) {
   if (id.events_waiting == 0) return {};
   std::deque<Event>& events = files_.at(id.file).events;
   const auto first = std::stable_partition(
-      events.begin(), events.end(),
-      [&id, join](const Event& event) {
+      events.begin(), events.end(), [&id, join](const Event& event) {
         return event.owner != id.number || (join != 0 && event.join != join);
       });
   std::vector<Event> taken(first, events.end());

@@ -328,14 +328,14 @@ rdma_ucm_event_resp DescribeEvent(const UcmaId& id, UcmaEventType type,
 // A group of the other family cannot be reached from the id's address.
 rdma_ucm_event_resp DescribeJoin(const UcmaId& id, const UcmaGroup& joined,
                                  int gid_index) {
-  const int error = gid_index < 0                                  ? -ENODEV
+  const int error = gid_index < 0                                ? -ENODEV
                     : IsIpv4(*id.source) != IsIpv4(joined.group) ? -EINVAL
-                                                                   : 0;
-  rdma_ucm_event_resp answer = DescribeEvent(
-      id,
-      error == 0 ? UcmaEventType::kMulticastJoin
-                 : UcmaEventType::kMulticastError,
-      error);
+                                                                 : 0;
+  rdma_ucm_event_resp answer =
+      DescribeEvent(id,
+                    error == 0 ? UcmaEventType::kMulticastJoin
+                               : UcmaEventType::kMulticastError,
+                    error);
   answer.id = joined.number;
   answer.uid = joined.uid;
   if (error != 0) return answer;

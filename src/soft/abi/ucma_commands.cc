@@ -508,10 +508,10 @@ int Ucma::JoinGroup(UcmaId& id, const Gid& group, uint64_t uid,
   id.joins.push_back(last_join_);
   answer.id = last_join_;
   const UcmaGroup joined{.number = last_join_, .uid = uid, .group = group};
-  Push(id.file, {.owner = id.number,
-                 .join = last_join_,
-                 .answer = DescribeJoin(id, joined,
-                                        host_.GidIndex(*id.source))});
+  Push(id.file,
+       {.owner = id.number,
+        .join = last_join_,
+        .answer = DescribeJoin(id, joined, host_.GidIndex(*id.source))});
   return 0;
 }
 

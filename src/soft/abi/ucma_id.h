@@ -70,7 +70,7 @@ struct UcmaId {
   std::optional<Gid> source{};
   std::optional<Gid> destination{};
   std::optional<UcmaPath> path{};
-  CmHandle handle{};  // the manager's, once there is one
+  CmHandle handle{};              // the manager's, once there is one
   std::vector<uint32_t> joins{};  // of multicast groups, by their numbers
 };
 

@@ -60,7 +60,8 @@ bool Groups::TakeNews() {
 std::vector<uint32_t> Groups::Look(const Gid& group) const {
   std::vector<uint32_t> slots;
   for (uint32_t slot = 1; slot < kSlots; ++slot) {
-    if (slot != slot_ && IsThere(socket_.SendTo(names_.Group(group, slot), {}))) {
+    if (slot != slot_ &&
+        IsThere(socket_.SendTo(names_.Group(group, slot), {}))) {
       slots.push_back(slot);
     }
   }

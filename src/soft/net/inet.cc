@@ -61,9 +61,7 @@ std::vector<uint32_t> InterfacesOf(std::span<const Gid> gids) {
   return interfaces;
 }
 
-uint32_t InterfaceOf(const Gid& gid) {
-  return InterfacesOf({&gid, 1}).front();
-}
+uint32_t InterfaceOf(const Gid& gid) { return InterfacesOf({&gid, 1}).front(); }
 
 Gid GidOf(const SocketAddress& address) {
   if (address.storage.ss_family == AF_INET) {

@@ -187,9 +187,9 @@ TEST_F(DeviceGroupsTest, EachQueuePairInTheGroupGetsACopy) {
     EXPECT_EQ(wc.wc_flags, static_cast<unsigned>(IBV_WC_GRH));
     const std::byte* const place = there_.At(wc.wr_id);
     EXPECT_EQ(wc.wr_id, wc.qp_num == NumberOf(one) ? 2000u : 4000u);
-    EXPECT_EQ(std::count(place + kGrhBytes, place + kGrhBytes + 900,
-                         std::byte{0x5a}),
-              900);
+    EXPECT_EQ(
+        std::count(place + kGrhBytes, place + kGrhBytes + 900, std::byte{0x5a}),
+        900);
     // The GRH names the group.
     const auto back =
         ReadGrh(std::span<const std::byte, kGrhBytes>(place, kGrhBytes));
@@ -293,9 +293,9 @@ TEST(DeviceGroups, WhatIsAdvertisedCanBeHad) {
     ASSERT_EQ(device.device->AttachToGroup(*qps.back(), Group(0)), 0);
   }
   for (uint32_t i = 1; i < limits.max_groups; ++i) {
-    ASSERT_EQ(device.device->AttachToGroup(
-                  *qps[0], Group(static_cast<uint8_t>(i))),
-              0)
+    ASSERT_EQ(
+        device.device->AttachToGroup(*qps[0], Group(static_cast<uint8_t>(i))),
+        0)
         << i;
   }
 }

@@ -85,9 +85,8 @@ TEST_F(GroupsTest, EachProcessInTheGroupHearsWhatIsSentToIt) {
   Join(in_another_group, Group4(2));
   for (uint32_t psn = 0; psn < 50; ++psn) Send(sender, psn, psn * 83 % 4097);
   for (Process* const process : {&one, &other}) {
-    ASSERT_TRUE(ReceiveUntil({{process}}, [&] {
-      return process->sink.arrived.size() == 50;
-    }));
+    ASSERT_TRUE(ReceiveUntil(
+        {{process}}, [&] { return process->sink.arrived.size() == 50; }));
     for (uint32_t psn = 0; psn < 50; ++psn) {
       const Arrived& arrived = process->sink.arrived[psn];
       EXPECT_EQ(arrived.bth.psn.value(), psn);
@@ -225,8 +224,8 @@ TEST(Memberships, ManyGroupsTakeSeveralSockets) {
 }
 
 // ---- Two hosts, in a network namespace of their own. IPv4: the loopback
-// interface has the addresses of both. IPv6 has no way to groups over that: each
-// has one end of a cable.
+// interface has the addresses of both. IPv6 has no way to groups over that:
+// each has one end of a cable.
 
 constexpr int kCannot = 99;
 constexpr uint16_t kUdpPort = 4791;
@@ -329,7 +328,8 @@ TEST_P(WireGroupsTest, WhatIsSentReachesTheMembersOfAnotherHost) {
     for (uint8_t i = 1; i <= 30; ++i) {
       if (!b.network->JoinGroup(Group(i)).ok()) return false;
     }
-    return Passes(a, b, Group(1), {&a, &b}) && Passes(a, b, Group(30), {&a, &b});
+    return Passes(a, b, Group(1), {&a, &b}) &&
+           Passes(a, b, Group(30), {&a, &b});
   });
 }
 
