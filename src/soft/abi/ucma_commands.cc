@@ -43,6 +43,13 @@ int ErrnoOf(const absl::Status& status) {
   }
 }
 
+// As of Linux's cma_check_port, and where there is no port to pick.
+int PortErrnoOf(const absl::Status& status) {
+  const bool none =
+      absl::IsFailedPrecondition(status) || absl::IsResourceExhausted(status);
+  return none ? -EADDRNOTAVAIL : ErrnoOf(status);
+}
+
 std::optional<UcmaQpType> QpTypeOf(const rdma_ucm_create_id& command) {
   switch (command.ps) {
     case RDMA_PS_TCP:
@@ -172,8 +179,7 @@ int Ucma::BindTo(UcmaId& id, const UcmaSockaddr& address, bool announced) {
                                      .ipv6_only = id.ipv6_only,
                                      .loopback = address.IsLoopback()},
                                     announced);
-  if (absl::IsResourceExhausted(bound.status())) return -EADDRNOTAVAIL;
-  if (!bound.ok()) return ErrnoOf(bound.status());
+  if (!bound.ok()) return PortErrnoOf(bound.status());
   id.claim = bound->claim;
   id.announced = announced;
   if (!any) id.source = local.ip;
@@ -365,7 +371,7 @@ int Ucma::Listen(UcmaId& id, const rdma_ucm_listen& command) {
   if (id.state != State::kBound || !id.announced) return -EINVAL;
   if (id.local.family == kIbFamily) return -EOPNOTSUPP;
   if (const auto status = host_.ListenOnPort(*id.claim); !status.ok()) {
-    return ErrnoOf(status);
+    return PortErrnoOf(status);
   }
   const uint32_t backlog = std::min(command.backlog, kMostBacklog);
   SetHandle(id, host_.manager().Listen(

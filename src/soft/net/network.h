@@ -111,7 +111,8 @@ class Network {
   virtual int fd() const = 0;
 
   // Requests to the host for this service come here. AlreadyExists: another
-  // process has it at one of these addresses, or is about to.
+  // process has it at this address, or is about to. FailedPrecondition: the
+  // same, where one of the two is at all addresses.
   virtual absl::Status ClaimService(const HostService& service) = 0;
   virtual void ReleaseService(const HostService& service) = 0;
 

@@ -191,7 +191,8 @@ TEST_F(UcmaTest, AddressesThatCannotBeBound) {
   EXPECT_EQ(active.Bind(id, {}), -EINVAL);
   EXPECT_EQ(active.Bind(id, AddressOf(Ipv4(1), 1)), 0);
   EXPECT_EQ(active.Bind(id, AddressOf(Ipv4(1), 2)), -EINVAL);
-  EXPECT_EQ(active.Bind(active.Create(2), AddressOf(kAny4, 1)), -EADDRINUSE);
+  EXPECT_EQ(active.Bind(active.Create(2), AddressOf(Ipv4(1), 1)), -EADDRINUSE);
+  EXPECT_EQ(active.Bind(active.Create(2), AddressOf(kAny4, 1)), -EADDRNOTAVAIL);
   const uint32_t ipoib = active.Create(3, RDMA_PS_IPOIB);
   EXPECT_EQ(active.Bind(ipoib, AddressOf(kAny4, 3)), -EPROTONOSUPPORT);
 }
@@ -229,7 +230,7 @@ TEST_F(UcmaTest, ReusedPortCanBeListenedToByOne) {
     EXPECT_EQ(active.SetOption(id, RDMA_OPTION_ID_REUSEADDR, int{1}), 0);
     EXPECT_EQ(active.Bind(id, AddressOf(kAny4, kPort)), 0);
   }
-  EXPECT_EQ(active.Listen(a), -EADDRINUSE);
+  EXPECT_EQ(active.Listen(a), -EADDRNOTAVAIL);
   EXPECT_EQ(active.Destroy(b), 0);
   EXPECT_EQ(active.Listen(a), 0);
   EXPECT_EQ(active.Listen(a), -EINVAL);
@@ -249,7 +250,7 @@ TEST_F(UcmaTest, BothFamiliesUnlessToldOtherwise) {
   const uint32_t four = active.Create(2);
   EXPECT_EQ(active.Bind(four, AddressOf(kAny4, kPort)), 0);
   const uint32_t both = active.Create(3);
-  EXPECT_EQ(active.Bind(both, AddressOf(Gid{}, kPort)), -EADDRINUSE);
+  EXPECT_EQ(active.Bind(both, AddressOf(Gid{}, kPort)), -EADDRNOTAVAIL);
 }
 
 // Resolving.
@@ -406,7 +407,7 @@ TEST_F(UcmaTest, APortBoundByLoopbackIsTakenAtAllAddresses) {
   ASSERT_EQ(here.Bind(here.Create(kListenerUid), AddressOf(kLoopback6, kPort)),
             0);
   const uint32_t other = here.Create(kListenerUid + 1);
-  EXPECT_EQ(here.Bind(other, AddressOf(Ipv4(1), kPort)), -EADDRINUSE);
+  EXPECT_EQ(here.Bind(other, AddressOf(Ipv4(1), kPort)), -EADDRNOTAVAIL);
   EXPECT_EQ(here.Bind(other, AddressOf(Ipv4(1), kPort + 1)), 0);
 }
 
