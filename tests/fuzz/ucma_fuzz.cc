@@ -192,6 +192,16 @@ class Run {
       case 26:
         ConnectAnew(program);
         return;
+      case 27: {
+        UcmaSockaddr group = ChooseAddress(choices_);
+        if (choices_.Below(8) != 0) group.endpoint.ip[12] = 239;
+        program.JoinMcast(id, choices_.Below(4), group,
+                          static_cast<uint16_t>(choices_.Below(3)));
+        return;
+      }
+      case 28:
+        program.LeaveMcast(choices_.Below(8));
+        return;
       default:
         world_.Settle();
         Answer(program);

@@ -46,7 +46,9 @@ absl::StatusOr<PortTable::Bound> ServicePorts::Bind(
       return bound;
     }
     table_.Release(bound->claim);
-    if (!absl::IsAlreadyExists(taken)) break;
+    const bool by_another =
+        absl::IsAlreadyExists(taken) || absl::IsFailedPrecondition(taken);
+    if (!by_another) break;
   }
   return taken;
 }

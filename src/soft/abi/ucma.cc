@@ -101,9 +101,11 @@ int Ucma::Run(UcmaFile file, uint32_t command, const UcmaRequest& request) {
     case RDMA_USER_CM_CMD_RESOLVE_ADDR:
       return OnId(file, request, &Ucma::ResolveAddr);
     case RDMA_USER_CM_CMD_JOIN_IP_MCAST:
+      return OnId(file, request, &Ucma::JoinIpMcast);
     case RDMA_USER_CM_CMD_LEAVE_MCAST:
+      return OnFile(file, request, &Ucma::LeaveMcast);
     case RDMA_USER_CM_CMD_JOIN_MCAST:
-      return -EOPNOTSUPP;  // the device has no multicast
+      return OnId(file, request, &Ucma::JoinMcast);
     case RDMA_USER_CM_CMD_GET_OPTION:
     case kResolveIbService:
     case kWriteCmEvent:
@@ -200,6 +202,7 @@ void Ucma::Release(UcmaId& id, CmOutput& output) {
     host_.manager().Destroy(id.handle, host_.Now(), output).IgnoreError();
   }
   if (id.claim) host_.ReleasePort(*id.claim);
+  for (const uint32_t join : id.joins) joins_.erase(join);
   free_ids_.push_back(id.number);
   ids_.erase(id.number);
 }
@@ -286,16 +289,17 @@ void Ucma::Push(UcmaFile file, const Event& event) {
   host_.EventsChanged(file, 1);
 }
 
-std::vector<Ucma::Event> Ucma::TakeEvents(UcmaId& id) {
+std::vector<Ucma::Event> Ucma::TakeEvents(UcmaId& id, uint32_t join) {
   if (id.events_waiting == 0) return {};
   std::deque<Event>& events = files_.at(id.file).events;
   const auto first = std::stable_partition(
-      events.begin(), events.end(),
-      [&id](const Event& event) { return event.owner != id.number; });
+      events.begin(), events.end(), [&id, join](const Event& event) {
+        return event.owner != id.number || (join != 0 && event.join != join);
+      });
   std::vector<Event> taken(first, events.end());
   events.erase(first, events.end());
-  host_.EventsChanged(id.file, -static_cast<int>(id.events_waiting));
-  id.events_waiting = 0;
+  host_.EventsChanged(id.file, -static_cast<int>(taken.size()));
+  id.events_waiting -= static_cast<uint32_t>(taken.size());
   return taken;
 }
 
@@ -309,6 +313,7 @@ int Ucma::GetEvent(UcmaFile file, const rdma_ucm_get_event&,
   UcmaId& owner = *ids_.at(event.owner);
   --owner.events_waiting;
   ++owner.events_reported;
+  if (event.join != 0) ++joins_.at(event.join).events_reported;
   if (event.request != 0) {
     UcmaId& request = *ids_.at(event.request);
     request.fetched = true;

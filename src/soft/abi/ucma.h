@@ -32,6 +32,8 @@ class Ucma {
   // Of a file. What would make more is refused; what the peers of established
   // connections do is not, for it is little and bounded by kMaxIds.
   static constexpr size_t kMaxEvents = size_t{1} << 17;
+  // Of multicast groups, by ids of the process.
+  static constexpr size_t kMaxJoins = 65535;
 
   explicit Ucma(UcmaHost& host) : host_(host) {}
   Ucma(const Ucma&) = delete;
@@ -59,10 +61,16 @@ class Ucma {
   struct Event {
     uint32_t owner = 0;    // whose events_reported counts it
     uint32_t request = 0;  // the new id of a kConnectRequest, or 0
+    uint32_t join = 0;     // that counts it too, or 0
     rdma_ucm_event_resp answer{};
   };
   struct File {
     std::deque<Event> events;
+  };
+  // That an id joined a group. They have numbers of their own.
+  struct Join {
+    uint32_t owner = 0;  // the id
+    uint32_t events_reported = 0;
   };
 
   int Run(UcmaFile file, uint32_t command, const UcmaRequest& request);
@@ -109,12 +117,20 @@ class Ucma {
   int Notify(UcmaId& id, const rdma_ucm_notify& command);
   int MigrateId(UcmaFile file, const rdma_ucm_migrate_id& command,
                 rdma_ucm_migrate_resp& answer);
+  int JoinIpMcast(UcmaId& id, const rdma_ucm_join_ip_mcast& command,
+                  rdma_ucm_create_id_resp& answer);
+  int JoinMcast(UcmaId& id, const rdma_ucm_join_mcast& command,
+                rdma_ucm_create_id_resp& answer);
+  int LeaveMcast(UcmaFile file, const rdma_ucm_destroy_id& command,
+                 rdma_ucm_destroy_id_resp& answer);
 
   // Parts of them.
   struct Resolution {
     const UcmaSockaddr* source = nullptr;  // null: any
     const UcmaSockaddr& destination;
   };
+  int JoinGroup(UcmaId& id, const Gid& group, uint64_t uid,
+                rdma_ucm_create_id_resp& answer);
   int BindTo(UcmaId& id, const UcmaSockaddr& address, bool announced);
   int FindLocalGid(const UcmaSockaddr& address, Gid& gid);
   int Resolve(UcmaId& id, const Resolution& resolution);
@@ -137,8 +153,8 @@ class Ucma {
   bool Full(UcmaFile file) const;
   void Push(const UcmaId& id, UcmaEventType type, int status = 0);
   void Push(UcmaFile file, const Event& event);
-  // Takes the id's events out of its file.
-  std::vector<Event> TakeEvents(UcmaId& id);
+  // Takes the id's events out of its file: all, or those of one of its joins.
+  std::vector<Event> TakeEvents(UcmaId& id, uint32_t join = 0);
   void Deliver(CmOutput output);
 
   UcmaHost& host_;
@@ -148,6 +164,8 @@ class Ucma {
   std::vector<uint32_t> free_ids_;
   absl::flat_hash_map<uint32_t, std::unique_ptr<UcmaId>> ids_;
   absl::flat_hash_map<CmHandle, uint32_t> handles_;
+  uint32_t last_join_ = 0;
+  absl::flat_hash_map<uint32_t, Join> joins_;
 };
 
 }  // namespace nd::soft

@@ -16,6 +16,7 @@ constexpr uint16_t kPkey = 0xffff;  // the same in either byte order
 constexpr uint8_t kPort = 1;
 constexpr uint8_t kExactly = 2;  // the selector of a path's MTU, rate and time
 constexpr uint8_t kReversible = 0x80;
+constexpr uint8_t kGroupHopLimit = 64;  // as Linux has it
 constexpr uint32_t kPathFlags =
     IB_PATH_GMP | IB_PATH_PRIMARY | IB_PATH_BIDIRECTIONAL;
 
@@ -321,6 +322,31 @@ rdma_ucm_event_resp DescribeEvent(const UcmaId& id, UcmaEventType type,
   answer.id = id.number;
   answer.event = static_cast<uint32_t>(type);
   answer.status = static_cast<uint32_t>(status);
+  return answer;
+}
+
+// A group of the other family cannot be reached from the id's address.
+rdma_ucm_event_resp DescribeJoin(const UcmaId& id, const UcmaGroup& joined,
+                                 int gid_index) {
+  const int error = gid_index < 0                                ? -ENODEV
+                    : IsIpv4(*id.source) != IsIpv4(joined.group) ? -EINVAL
+                                                                 : 0;
+  rdma_ucm_event_resp answer =
+      DescribeEvent(id,
+                    error == 0 ? UcmaEventType::kMulticastJoin
+                               : UcmaEventType::kMulticastError,
+                    error);
+  answer.id = joined.number;
+  answer.uid = joined.uid;
+  if (error != 0) return answer;
+  rdma_ucm_ud_param& param = answer.param.ud;
+  param.qp_num = ToUint(kMulticastQpn);
+  param.qkey = kUdpQkey;
+  param.ah_attr = AddressHandle({.source = *id.source,
+                                 .destination = joined.group,
+                                 .traffic_class = id.tos,
+                                 .hop_limit = kGroupHopLimit},
+                                gid_index);
   return answer;
 }
 

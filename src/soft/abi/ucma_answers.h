@@ -46,6 +46,18 @@ ib_uverbs_qp_attr DescribeQp(const UcmaId& id, QpStage stage,
 // An event of the id's own.
 rdma_ucm_event_resp DescribeEvent(const UcmaId& id, UcmaEventType type,
                                   int status);
+
+// A group that an id joined.
+struct UcmaGroup {
+  uint32_t number = 0;  // of the join
+  uint64_t uid = 0;     // the application's name for the join
+  Gid group{};
+};
+// What came of it. The id's address stands at `gid_index` in the device's
+// table, or is gone where that is negative.
+rdma_ucm_event_resp DescribeJoin(const UcmaId& id, const UcmaGroup& joined,
+                                 int gid_index);
+
 // One of the manager's. `id` is the listener where it is a kConnectRequest.
 rdma_ucm_event_resp DescribeEvent(const UcmaId& id, const CmEvent& event,
                                   int gid_index);

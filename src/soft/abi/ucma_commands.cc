@@ -43,6 +43,13 @@ int ErrnoOf(const absl::Status& status) {
   }
 }
 
+// As of Linux's cma_check_port, and where there is no port to pick.
+int PortErrnoOf(const absl::Status& status) {
+  const bool none =
+      absl::IsFailedPrecondition(status) || absl::IsResourceExhausted(status);
+  return none ? -EADDRNOTAVAIL : ErrnoOf(status);
+}
+
 std::optional<UcmaQpType> QpTypeOf(const rdma_ucm_create_id& command) {
   switch (command.ps) {
     case RDMA_PS_TCP:
@@ -172,8 +179,7 @@ int Ucma::BindTo(UcmaId& id, const UcmaSockaddr& address, bool announced) {
                                      .ipv6_only = id.ipv6_only,
                                      .loopback = address.IsLoopback()},
                                     announced);
-  if (absl::IsResourceExhausted(bound.status())) return -EADDRNOTAVAIL;
-  if (!bound.ok()) return ErrnoOf(bound.status());
+  if (!bound.ok()) return PortErrnoOf(bound.status());
   id.claim = bound->claim;
   id.announced = announced;
   if (!any) id.source = local.ip;
@@ -242,7 +248,11 @@ int Ucma::Resolve(UcmaId& id, const Resolution& resolution) {
   // 0.0.0.0 means this host, as 127.0.0.1 does.
   const UcmaSockaddr target =
       destination.IsAny() ? LoopbackOf(destination) : destination;
-  const auto route = host_.SourceFor(target.endpoint.ip);
+  // Datagrams to a group leave by the interface of their address.
+  const bool to_group = IsMulticast(target.endpoint.ip);
+  const auto route = to_group && id.source
+                         ? absl::StatusOr<Gid>(*id.source)
+                         : host_.SourceFor(target.endpoint.ip);
   if (!route.ok()) return ErrnoOf(route.status());
   const Gid source = id.source.value_or(*route);
   if (host_.GidIndex(source) < 0) {
@@ -361,7 +371,7 @@ int Ucma::Listen(UcmaId& id, const rdma_ucm_listen& command) {
   if (id.state != State::kBound || !id.announced) return -EINVAL;
   if (id.local.family == kIbFamily) return -EOPNOTSUPP;
   if (const auto status = host_.ListenOnPort(*id.claim); !status.ok()) {
-    return ErrnoOf(status);
+    return PortErrnoOf(status);
   }
   const uint32_t backlog = std::min(command.backlog, kMostBacklog);
   SetHandle(id, host_.manager().Listen(
@@ -466,6 +476,61 @@ int Ucma::Notify(UcmaId& id, const rdma_ucm_notify& command) {
   CmOutput output;
   host_.manager().NotifyEstablished(id.handle, host_.Now(), output);
   Deliver(std::move(output));
+  return 0;
+}
+
+// Multicast. Whether datagrams come is up to the queue pair that librdmacm, or
+// the program, attaches to the group; an id that joined tells where to send.
+
+int Ucma::JoinIpMcast(UcmaId& id, const rdma_ucm_join_ip_mcast& command,
+                      rdma_ucm_create_id_resp& answer) {
+  const auto address = UcmaSockaddr::Read(BytesOf(command.addr));
+  if (!address) return -EINVAL;
+  return JoinGroup(id, address->endpoint.ip, command.uid, answer);
+}
+
+int Ucma::JoinMcast(UcmaId& id, const rdma_ucm_join_mcast& command,
+                    rdma_ucm_create_id_resp& answer) {
+  const auto address = UcmaSockaddr::Read(BytesOf(command.addr));
+  if (!address || address->size() != command.addr_size) return -EINVAL;
+  if (command.join_flags != RDMA_MC_JOIN_FLAG_FULLMEMBER &&
+      command.join_flags != RDMA_MC_JOIN_FLAG_SENDONLY_FULLMEMBER) {
+    return -EINVAL;
+  }
+  return JoinGroup(id, address->endpoint.ip, command.uid, answer);
+}
+
+int Ucma::JoinGroup(UcmaId& id, const Gid& group, uint64_t uid,
+                    rdma_ucm_create_id_resp& answer) {
+  if (!id.on_device() || !id.datagram() || !IsMulticast(group)) return -EINVAL;
+  if (id.state != State::kBound && id.state != State::kAddressResolved) {
+    return -EINVAL;
+  }
+  if (Full(id.file) || joins_.size() == kMaxJoins) return -ENOMEM;
+  do {
+    ++last_join_;
+  } while (last_join_ == 0 || joins_.contains(last_join_));
+  joins_[last_join_] = {.owner = id.number};
+  id.joins.push_back(last_join_);
+  answer.id = last_join_;
+  const UcmaGroup joined{.number = last_join_, .uid = uid, .group = group};
+  Push(id.file,
+       {.owner = id.number,
+        .join = last_join_,
+        .answer = DescribeJoin(id, joined, host_.GidIndex(*id.source))});
+  return 0;
+}
+
+int Ucma::LeaveMcast(UcmaFile file, const rdma_ucm_destroy_id& command,
+                     rdma_ucm_destroy_id_resp& answer) {
+  const auto join = joins_.find(command.id);
+  if (join == joins_.end()) return -ENOENT;
+  UcmaId& id = *ids_.at(join->second.owner);
+  if (id.file != file) return -EINVAL;
+  answer.events_reported = join->second.events_reported;
+  TakeEvents(id, command.id);
+  std::erase(id.joins, command.id);
+  joins_.erase(join);
   return 0;
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "soft/abi/ucma_host.h"
 #include "soft/abi/ucma_sockaddr.h"
@@ -69,7 +70,8 @@ struct UcmaId {
   std::optional<Gid> source{};
   std::optional<Gid> destination{};
   std::optional<UcmaPath> path{};
-  CmHandle handle{};  // the manager's, once there is one
+  CmHandle handle{};              // the manager's, once there is one
+  std::vector<uint32_t> joins{};  // of multicast groups, by their numbers
 };
 
 }  // namespace nd::soft

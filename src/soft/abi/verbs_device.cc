@@ -56,6 +56,10 @@ ibv_device_attr AttributesOf(const Device& device) {
       static_cast<int>(limits.max_rd_atomic * limits.max_qps);
   attr.atomic_cap = IBV_ATOMIC_HCA;
   attr.max_ah = static_cast<int>(limits.max_ahs);
+  attr.max_mcast_grp = static_cast<int>(limits.max_groups);
+  attr.max_mcast_qp_attach = static_cast<int>(limits.max_group_qps);
+  attr.max_total_mcast_qp_attach =
+      static_cast<int>(limits.max_groups * limits.max_group_qps);
   if (limits.srqs) {
     attr.device_cap_flags |= IBV_DEVICE_SRQ_RESIZE;
     attr.max_srq = static_cast<int>(limits.max_srqs);

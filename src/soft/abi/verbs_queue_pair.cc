@@ -29,8 +29,15 @@ bool WithinLimits(const ibv_qp_cap& cap, const Limits& limits) {
          cap.max_inline_data <= limits.max_inline;
 }
 
+Gid GidOf(const ibv_gid& gid) {
+  Gid copy;
+  std::ranges::copy(gid.raw, copy.begin());
+  return copy;
+}
+
 // errno says what is wrong.
-SoftQp* MakeQp(ibv_pd* pd, ibv_qp_init_attr& attr) {
+SoftQp* MakeQp(ibv_pd* pd, ibv_qp_init_attr& attr,
+               bool deaf_to_itself = false) {
   Device& device = DeviceOf(pd->context);
   const auto transport = TransportOf(attr.qp_type);
   if (!transport) {
@@ -59,6 +66,7 @@ SoftQp* MakeQp(ibv_pd* pd, ibv_qp_init_attr& attr) {
        .srq = srq != nullptr ? srq->queue.get() : nullptr,
        .cap = cap,
        .signal_all = attr.sq_sig_all != 0,
+       .deaf_to_itself = deaf_to_itself,
        .events = {SoftContext::Of(pd->context)->events.get(), soft.get()}});
   if (!queue.ok()) {
     SetErrno(queue.status());
@@ -114,7 +122,12 @@ ibv_qp* CreateQpEx(ibv_context* context, ibv_qp_init_attr_ex* attr) {
       IBV_QP_EX_WITH_BIND_MW | IBV_QP_EX_WITH_SEND_WITH_INV;
   const bool flags = (attr->comp_mask & IBV_QP_INIT_ATTR_CREATE_FLAGS) != 0;
   const bool ops = (attr->comp_mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS) != 0;
-  if ((attr->comp_mask & ~kServed) != 0 || (flags && attr->create_flags != 0) ||
+  const uint32_t create = flags ? attr->create_flags : 0;
+  const bool deaf_to_itself = (create & IBV_QP_CREATE_BLOCK_SELF_MCAST_LB) != 0;
+  if ((attr->comp_mask & ~kServed) != 0 ||
+      (create & ~uint32_t{IBV_QP_CREATE_BLOCK_SELF_MCAST_LB}) != 0 ||
+      (deaf_to_itself && (attr->qp_type != IBV_QPT_UD ||
+                          DeviceOf(context).limits().max_groups == 0)) ||
       (ops && (attr->send_ops_flags & ~kServedOps) != 0)) {
     errno = EOPNOTSUPP;
     return nullptr;
@@ -131,7 +144,7 @@ ibv_qp* CreateQpEx(ibv_context* context, ibv_qp_init_attr_ex* attr) {
                          .cap = attr->cap,
                          .qp_type = attr->qp_type,
                          .sq_sig_all = attr->sq_sig_all};
-  SoftQp* const qp = MakeQp(attr->pd, plain);
+  SoftQp* const qp = MakeQp(attr->pd, plain, deaf_to_itself);
   if (qp == nullptr) return nullptr;
   attr->cap = plain.cap;
   return qp->plain();
@@ -202,7 +215,9 @@ int ibv_query_qp_data_in_order(ibv_qp* qp, ibv_wr_opcode opcode,
 int ibv_destroy_qp(ibv_qp* qp) {
   if (!IsSoft(qp->context)) return ND_FORWARD(ibv_destroy_qp, "1.1")(qp);
   SoftQp* const soft = SoftCast<SoftQp>(qp);
-  DeviceOf(qp->context).DestroyQp(soft->queue);
+  if (const int error = DeviceOf(qp->context).DestroyQp(soft->queue)) {
+    return error;
+  }
   SettleAsyncEvents(*soft);
   --SoftCast<SoftPd>(qp->pd)->users;
   --SoftCast<SoftCq>(qp->send_cq)->users;
@@ -218,14 +233,16 @@ int ibv_attach_mcast(ibv_qp* qp, const ibv_gid* gid, uint16_t lid) {
   if (!IsSoft(qp->context)) {
     return ND_FORWARD(ibv_attach_mcast, "1.1")(qp, gid, lid);
   }
-  return EOPNOTSUPP;
+  return DeviceOf(qp->context)
+      .AttachToGroup(*SoftCast<SoftQp>(qp)->queue, GidOf(*gid));
 }
 
 int ibv_detach_mcast(ibv_qp* qp, const ibv_gid* gid, uint16_t lid) {
   if (!IsSoft(qp->context)) {
     return ND_FORWARD(ibv_detach_mcast, "1.1")(qp, gid, lid);
   }
-  return EOPNOTSUPP;
+  return DeviceOf(qp->context)
+      .DetachFromGroup(*SoftCast<SoftQp>(qp)->queue, GidOf(*gid));
 }
 
 int ibv_query_ece(ibv_qp* qp, ibv_ece* ece) {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "absl/strings/str_cat.h"
+#include "base/status.h"
 
 namespace nd::soft {
 namespace {
@@ -18,15 +18,18 @@ bool TakesAll(const PortTable::Binding& binding) {
   return binding.loopback || IsWildcard(binding.local.ip);
 }
 
-bool Overlap(const PortTable::Binding& a, const PortTable::Binding& b) {
+// Of the same port.
+absl::Status Collision(const PortTable::Binding& a,
+                       const PortTable::Binding& b) {
   const bool same_family = IsIpv4(a.local.ip) == IsIpv4(b.local.ip);
-  if (!same_family && OneFamilyOnly(a) && OneFamilyOnly(b)) return false;
-  if (TakesAll(a) || TakesAll(b)) return true;
-  return a.local.ip == b.local.ip;
-}
-
-absl::Status InUse(uint16_t port) {
-  return absl::AlreadyExistsError(absl::StrCat("port ", port, " is in use"));
+  if (!same_family && OneFamilyOnly(a) && OneFamilyOnly(b)) {
+    return absl::OkStatus();
+  }
+  if (TakesAll(a) || TakesAll(b)) {
+    return absl::FailedPreconditionError("the port is in use at all addresses");
+  }
+  if (a.local.ip != b.local.ip) return absl::OkStatus();
+  return absl::AlreadyExistsError("the port is in use at this address");
 }
 
 }  // namespace
@@ -38,13 +41,10 @@ absl::StatusOr<PortTable::Bound> PortTable::Bind(const Binding& binding,
   if (port == 0) return absl::ResourceExhaustedError("no port is left");
   const Key key{binding.space, port};
   if (const auto found = owners_.find(key); found != owners_.end()) {
-    const bool taken =
-        std::ranges::any_of(found->second, [&binding](const Owner& owner) {
-          const bool both_reuse =
-              binding.reuse_address && owner.binding.reuse_address;
-          return !both_reuse && Overlap(binding, owner.binding);
-        });
-    if (taken) return InUse(port);
+    for (const Owner& owner : found->second) {
+      if (binding.reuse_address && owner.binding.reuse_address) continue;
+      ND_RETURN_IF_ERROR(Collision(binding, owner.binding));
+    }
   }
   const PortClaim claim{++last_claim_};
   owners_[key].push_back({.claim = claim, .binding = binding});
@@ -57,10 +57,11 @@ absl::Status PortTable::Listen(PortClaim claim) {
   if (key == keys_.end()) return absl::NotFoundError("no such port claim");
   const std::vector<Owner>& owners = owners_.at(key->second);
   const auto self = std::ranges::find(owners, claim, &Owner::claim);
-  const bool taken = std::ranges::any_of(owners, [&self](const Owner& owner) {
-    return owner.claim != self->claim && Overlap(self->binding, owner.binding);
-  });
-  return taken ? InUse(key->second.second) : absl::OkStatus();
+  for (const Owner& owner : owners) {
+    if (owner.claim == claim) continue;
+    ND_RETURN_IF_ERROR(Collision(self->binding, owner.binding));
+  }
+  return absl::OkStatus();
 }
 
 void PortTable::Release(PortClaim claim) {

@@ -39,13 +39,15 @@ class PortTable {
     uint16_t port = 0;
   };
 
-  // AlreadyExists: the address is in use. A wildcard or loopback address
-  // collides with all of its family (Linux, cma_check_port), :: also with IPv4
-  // unless it is ipv6_only; two that both reuse addresses never collide.
+  // AlreadyExists: the address is in use. FailedPrecondition: a wildcard or
+  // loopback address, this one or one that is bound, collides with all of its
+  // family, :: also with IPv4 unless it is ipv6_only; two that both reuse
+  // addresses never collide (Linux, cma_check_port, which tells the two apart).
   // ResourceExhausted: no port is left to pick.
   absl::StatusOr<Bound> Bind(const Binding& binding, Random& random);
 
-  // Before listening: now even those that reuse addresses collide.
+  // Before listening: now even those that reuse addresses collide, and it is
+  // told as by Bind.
   absl::Status Listen(PortClaim claim);
 
   void Release(PortClaim claim);

@@ -270,7 +270,8 @@ absl::StatusOr<QueuePair*> Device::CreateQp(QueuePair::Options options) {
   for (uint32_t tried = 0; tried <= kIndexMask; ++tried) {
     last_qp_index_ = (last_qp_index_ + 1) & kIndexMask;
     options.number = Qpn(network_->slot() << kQpnIndexBits | last_qp_index_);
-    if (qps_[last_qp_index_] == nullptr && !cm_.HoldsQpn(options.number)) {
+    if (qps_[last_qp_index_] == nullptr && !cm_.HoldsQpn(options.number) &&
+        options.number != kMulticastQpn) {
       break;
     }
     if (tried == kIndexMask) {
@@ -285,8 +286,15 @@ absl::StatusOr<QueuePair*> Device::CreateQp(QueuePair::Options options) {
   return place.get();
 }
 
-void Device::DestroyQp(QueuePair* qp) {
+int Device::DestroyQp(QueuePair* qp) {
   Holding lock(mutex_);
+  while (qp->groups > 0) {
+    if (!removed()) return EBUSY;
+    const auto in = std::ranges::find_if(groups_, [qp](const auto& group) {
+      return std::ranges::find(group.second, qp) != group.second.end();
+    });
+    Detach(*qp, Gid(in->first));
+  }
   // Its last acknowledgements may wait still.
   if (qp->queued) Pump(clock_.Now());
   const uint32_t index = ToUint(qp->number()) & kIndexMask;
@@ -297,6 +305,7 @@ void Device::DestroyQp(QueuePair* qp) {
   ForgetCompletions(*qp);
   qps_[index].reset();
   --qp_count_;
+  return 0;
 }
 
 void Device::ForgetCompletions(const QueuePair& qp) {
@@ -346,6 +355,51 @@ int Device::ModifyQp(QueuePair& qp, ibv_qp_type type, const ibv_qp_attr& attr,
     Pump(clock_.Now());
   }
   return error;
+}
+
+// What Linux checks of it (ib_attach_mcast), with rxe's answer where there is
+// no room.
+int Device::AttachToGroup(QueuePair& qp, const Gid& group) {
+  if (removed()) return EIO;
+  if (limits_.max_groups == 0) return EOPNOTSUPP;
+  if (qp.options().transport != Transport::kUd || !IsMulticast(group)) {
+    return EINVAL;
+  }
+  Holding lock(mutex_);
+  const auto found = groups_.find(group);
+  if (found == groups_.end()) {
+    if (groups_.size() >= limits_.max_groups) return ENOMEM;
+    if (!network_->JoinGroup(group).ok()) return ENOMEM;
+    groups_[group].push_back(&qp);
+    ++qp.groups;
+    return 0;
+  }
+  std::vector<QueuePair*>& qps = found->second;
+  if (std::ranges::find(qps, &qp) != qps.end()) return 0;
+  if (qps.size() >= limits_.max_group_qps) return ENOMEM;
+  qps.push_back(&qp);
+  ++qp.groups;
+  return 0;
+}
+
+int Device::DetachFromGroup(QueuePair& qp, const Gid& group) {
+  if (removed()) return EIO;
+  if (limits_.max_groups == 0) return EOPNOTSUPP;
+  Holding lock(mutex_);
+  return Detach(qp, group) ? 0 : EINVAL;
+}
+
+bool Device::Detach(QueuePair& qp, const Gid& group) {
+  const auto found = groups_.find(group);
+  if (found == groups_.end() || std::erase(found->second, &qp) == 0) {
+    return false;
+  }
+  --qp.groups;
+  if (found->second.empty()) {
+    groups_.erase(found);
+    network_->LeaveGroup(group);
+  }
+  return true;
 }
 
 void Device::QueryQp(QueuePair& qp, ibv_qp_attr& attr) {
@@ -647,6 +701,9 @@ void Device::RejectSome(Instant now, CmOutput& output) {
 // Called from within network_->Receive, under the lock.
 void Device::OnArrival(const Arrival& arrival) {
   if (arrival.packet.bth.destination == kGsiQpn) return OnMad(arrival);
+  if (arrival.packet.bth.destination == kMulticastQpn) {
+    return OnGroupArrival(arrival);
+  }
   QueuePair* const qp = Find(arrival.packet.bth.destination);
   if (qp == nullptr) return;
   const bool heard = qp->heard();
@@ -656,6 +713,21 @@ void Device::OnArrival(const Arrival& arrival) {
   CmOutput output;
   cm_.NotifyFirstPacket(qp->number(), now_, output);
   Deliver(std::move(output));
+}
+
+// Who sends to a group and is in it hears itself, unless it wants not to.
+void Device::OnGroupArrival(const Arrival& arrival) {
+  const auto group = groups_.find(arrival.path.destination);
+  if (group == groups_.end()) return;
+  const Qpn sender = arrival.packet.deth.source;
+  const bool from_here = IsLocal(arrival.path.source);
+  for (QueuePair* const qp : group->second) {
+    if (qp->options().deaf_to_itself && from_here && qp->number() == sender) {
+      continue;
+    }
+    qp->OnArrival(arrival, now_);
+    Enqueue(*qp);
+  }
 }
 
 void Device::OnPeerGone(uint32_t slot) {

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -95,7 +96,8 @@ class Device final : private ArrivalSink {
 
   // options.number is chosen here.
   absl::StatusOr<QueuePair*> CreateQp(QueuePair::Options options);
-  void DestroyQp(QueuePair* qp);
+  // EBUSY: it is attached to a group, and the device is there still.
+  int DestroyQp(QueuePair* qp);
   int ModifyQp(QueuePair& qp, ibv_qp_type type, const ibv_qp_attr& attr,
                int mask);
   void QueryQp(QueuePair& qp, ibv_qp_attr& attr);
@@ -105,6 +107,15 @@ class Device final : private ArrivalSink {
   int PostReceive(QueuePair& qp, ibv_recv_wr* wr, ibv_recv_wr** bad);
   int PostBind(QueuePair& qp, uint64_t wr_id, unsigned flags,
                uint32_t window_key, uint32_t new_key, const WindowBind& bind);
+
+  // What is sent to the group comes to the queue pair as well, however often it
+  // is attached, once it can receive. EOPNOTSUPP: the device has no groups.
+  // EINVAL: no datagram queue pair, or not the address of a group. ENOMEM: as
+  // many groups, or queue pairs of one, as there may be, or the network has no
+  // room for it.
+  int AttachToGroup(QueuePair& qp, const Gid& group);
+  // EINVAL: it is not attached.
+  int DetachFromGroup(QueuePair& qp, const Gid& group);
 
   // ---- The communication manager, for whoever holds the lock.
   Lock& mutex() ABSL_LOCK_RETURNED(mutex_) { return mutex_; }
@@ -166,10 +177,14 @@ class Device final : private ArrivalSink {
       ABSL_NO_THREAD_SAFETY_ANALYSIS;
   void OnPeerGone(uint32_t slot) override ABSL_NO_THREAD_SAFETY_ANALYSIS;
   bool has_enough() const override ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  void OnGroupArrival(const Arrival& arrival)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnMad(const Arrival& arrival) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   void ForgetRegion(uint32_t key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   QueuePair* Find(Qpn qpn) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool Detach(QueuePair& qp, const Gid& group)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void ForgetCompletions(const QueuePair& qp);
   void SendMad(const CmDatagram& datagram)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -228,6 +243,8 @@ class Device final : private ArrivalSink {
   std::vector<std::unique_ptr<QueuePair>> qps_ ABSL_GUARDED_BY(mutex_);
   uint32_t last_qp_index_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<QueuePair*> all_qps_ ABSL_GUARDED_BY(mutex_);
+  // Multicast groups that queue pairs are attached to, none of them empty.
+  std::map<Gid, std::vector<QueuePair*>> groups_ ABSL_GUARDED_BY(mutex_);
   uint32_t inline_looks_ ABSL_GUARDED_BY(mutex_) = 0;
   // While a poll makes progress: of which queue, and for how many completions.
   const CompletionQueue* polling_ ABSL_GUARDED_BY(mutex_) = nullptr;

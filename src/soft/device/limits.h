@@ -20,6 +20,8 @@ struct Limits {
   uint32_t max_sges = 32;
   uint32_t max_inline = 1024;    // bytes
   uint32_t max_rd_atomic = 128;  // of a QP, each way
+  uint32_t max_groups = 256;     // multicast groups; 0: there are none
+  uint32_t max_group_qps = 256;  // of a group
   uint32_t gid_places = 32;      // of the port; more where the host has more
   bool windows = true;
   bool srqs = true;

@@ -17,6 +17,8 @@ constexpr Limits kMinimal{.max_pds = 64,
                           .max_sges = 1,
                           .max_inline = 0,
                           .max_rd_atomic = 1,
+                          .max_groups = 0,
+                          .max_group_qps = 0,
                           .windows = false,
                           .srqs = false};
 
@@ -33,6 +35,8 @@ constexpr Limits kRxe{.max_pds = 4096,
                       .max_sges = 32,
                       .max_inline = 512,
                       .max_rd_atomic = 128,
+                      .max_groups = 256,
+                      .max_group_qps = 56,
                       .windows = true,
                       .srqs = true};
 
@@ -48,6 +52,8 @@ constexpr Limits kMlx5{.max_pds = 4096,
                        .max_sges = 30,
                        .max_inline = 1020,
                        .max_rd_atomic = 16,
+                       .max_groups = 256,
+                       .max_group_qps = 240,
                        .windows = true,
                        .srqs = true};
 

@@ -60,6 +60,7 @@ class QueuePair final : private RemoteMemory,
     SharedReceiveQueue* srq = nullptr;  // or none
     ibv_qp_cap cap{};
     bool signal_all = false;
+    bool deaf_to_itself = false;  // to what it sends to groups that it is in
     AsyncSource events{};
     FaultPlan* faults = nullptr;  // or none
   };
@@ -103,6 +104,7 @@ class QueuePair final : private RemoteMemory,
 
   // For the device's lists.
   bool queued = false;
+  uint32_t groups = 0;  // that it is attached to
   std::optional<Instant> timer{};
 
  private:

@@ -71,6 +71,10 @@ class FaultyNetwork final : public Network {
   void ReleaseService(const HostService& service) override {
     network_->ReleaseService(service);
   }
+  absl::Status JoinGroup(const Gid& group) override {
+    return network_->JoinGroup(group);
+  }
+  void LeaveGroup(const Gid& group) override { network_->LeaveGroup(group); }
 
  private:
   // A packet and the bytes of its payload.

@@ -108,6 +108,7 @@ HostNetwork::HostNetwork(const HostNetworkOptions& options, ClaimedSlot claimed,
              events_, counters_),
       inbound_(options.max_links, events_),
       services_(names_, events_),
+      groups_(names_, slot_, slot_socket_),
       wire_(options.udp_port, options.wire_addresses, events_, counters_) {}
 
 bool HostNetwork::IsLocal(const Gid& gid) const {
@@ -117,8 +118,25 @@ bool HostNetwork::IsLocal(const Gid& gid) const {
   return false;
 }
 
+absl::Status HostNetwork::JoinGroup(const Gid& group) {
+  ND_RETURN_IF_ERROR(groups_.Join(group));
+  wire_.Join(group);
+  return absl::OkStatus();
+}
+
+void HostNetwork::LeaveGroup(const Gid& group) {
+  wire_.Leave(group);
+  groups_.Leave(group);
+}
+
+// Processes of the host that are slow in taking what is for their group do not
+// hold up the others: they lose it.
 size_t HostNetwork::Room(const Path& path, Qpn destination) {
-  if (!IsLocal(path.destination)) return wire_.Room(path);
+  if (!IsLocal(path.destination)) {
+    return IsMulticast(path.destination)
+               ? std::min(wire_.Room(path), loopback_.Room())
+               : wire_.Room(path);
+  }
   if (destination == kGsiQpn) return std::min(mail_.room(), loopback_.Room());
   const uint32_t slot = SlotOf(destination);
   return slot == slot_ ? loopback_.Room() : peers_.Room(slot, now_);
@@ -139,10 +157,20 @@ void HostNetwork::Send(const Path& path, const Outgoing& outgoing) {
   ++counters_.sent;
   if (FamilyOf(path.source) != FamilyOf(path.destination)) {
     ++counters_.dropped_bad_address;
-  } else if (IsLocal(path.destination)) {
-    SendLocally(outgoing.packet.bth.destination,
-                {.path = path, .packets = outgoing.packet.packets}, packet);
-  } else if (!wire_.Send(path, outgoing.packet.bth.destination, packet)) {
+    return;
+  }
+  const Qpn destination = outgoing.packet.bth.destination;
+  const FrameHeader header{.path = path, .packets = outgoing.packet.packets};
+  if (IsLocal(path.destination)) {
+    return SendLocally(destination, header, packet);
+  }
+  const bool to_group = destination == kMulticastQpn;
+  if (to_group != IsMulticast(path.destination)) {
+    ++counters_.dropped_bad_qpn;
+    return;
+  }
+  if (to_group) SendToGroup(header, packet);
+  if (!wire_.Send(path, destination, packet)) {
     ++counters_.dropped_no_room;
   }
 }
@@ -151,11 +179,28 @@ void HostNetwork::SendLocally(Qpn destination, const FrameHeader& header,
                               const PacketSource& packet) {
   if (destination == kGsiQpn) {
     SendToGsi(header, packet);
-  } else if (SlotOf(destination) == 0) {
+  } else if (SlotOf(destination) == 0 || destination == kMulticastQpn) {
     ++counters_.dropped_bad_qpn;
   } else if (!SendToSlot(SlotOf(destination), header, packet)) {
     ++counters_.dropped_no_room;
   }
+}
+
+void HostNetwork::SendToGroup(const FrameHeader& header,
+                              const PacketSource& packet) {
+  if (groups_.Has(header.path.destination) && !loopback_.Send(header, packet)) {
+    ++counters_.dropped_no_room;
+  }
+  (void)SendToOthersInGroup(header, packet);
+}
+
+size_t HostNetwork::SendToOthersInGroup(const FrameHeader& header,
+                                        const PacketSource& packet) {
+  const auto others = groups_.Others(header.path.destination);
+  for (const uint32_t slot : others) {
+    if (!peers_.Send(slot, now_, header, packet)) ++counters_.dropped_no_room;
+  }
+  return others.size();
 }
 
 void HostNetwork::SendToGsi(const FrameHeader& header,
@@ -242,7 +287,10 @@ size_t HostNetwork::Receive(Instant now, ArrivalSink& sink) {
   Flush();
   // Otherwise there may be more of what they sent.
   if (received == 0) {
-    for (const uint32_t slot : peers_.TakeGone()) sink.OnPeerGone(slot);
+    for (const uint32_t slot : peers_.TakeGone()) {
+      groups_.ForgetOthers();
+      sink.OnPeerGone(slot);
+    }
   }
   return received;
 }
@@ -320,11 +368,18 @@ bool HostNetwork::MayCome(const FrameHeader& header, bool trusted) {
     return false;
   }
   if (header.from_wire == IsLocal(header.path.source) ||
-      !IsLocal(header.path.destination)) {
+      !(IsLocal(header.path.destination) ||
+        IsMulticast(header.path.destination))) {
     ++counters_.dropped_bad_address;
     return false;
   }
   return true;
+}
+
+bool HostNetwork::IsForUs(const Path& path, Qpn destination) const {
+  if (destination == kMulticastQpn) return groups_.Has(path.destination);
+  return !IsMulticast(path.destination) &&
+         (destination == kGsiQpn || SlotOf(destination) == slot_);
 }
 
 void HostNetwork::OnFrame(const PeerFrame& frame, ArrivalSink& sink) {
@@ -343,8 +398,7 @@ void HostNetwork::OnFrame(const PeerFrame& frame, ArrivalSink& sink) {
     return;
   }
   packet.packets = header->packets;
-  const Qpn destination = packet.bth.destination;
-  if (destination != kGsiQpn && SlotOf(destination) != slot_) {
+  if (!IsForUs(header->path, packet.bth.destination)) {
     ++counters_.dropped_bad_qpn;
     return;
   }
@@ -362,13 +416,29 @@ void HostNetwork::OnWirePacket(const Path& path,
   }
   const FrameHeader header{.path = path, .from_wire = true};
   if (!MayCome(header, /*trusted=*/true)) return;
-  if (parsed.bth.destination != kGsiQpn &&
-      SlotOf(parsed.bth.destination) == slot_) {
+  const Qpn destination = parsed.bth.destination;
+  const bool for_us = destination != kGsiQpn && IsForUs(path, destination);
+  if (for_us) {
     ++counters_.received;
-    return sink.OnArrival({.path = path, .packet = parsed});
+    sink.OnArrival({.path = path, .packet = parsed});
   }
-  ++counters_.handed_on;
-  SendLocally(parsed.bth.destination, header, PacketSource(packet));
+  if (!for_us || IsMulticast(path.destination)) {
+    HandOn(destination, header, PacketSource(packet));
+  }
+}
+
+void HostNetwork::HandOn(Qpn destination, const FrameHeader& header,
+                         const PacketSource& packet) {
+  if (!IsMulticast(header.path.destination)) {
+    ++counters_.handed_on;
+    SendLocally(destination, header, packet);
+  } else if (destination != kMulticastQpn) {
+    ++counters_.dropped_bad_qpn;
+  } else if (SendToOthersInGroup(header, packet) > 0) {
+    ++counters_.handed_on;
+  } else if (!groups_.Has(header.path.destination)) {
+    ++counters_.dropped_no_peer;
+  }
 }
 
 std::optional<Instant> HostNetwork::NextDeadline() const {

@@ -20,6 +20,7 @@
 #include "soft/net/counters.h"
 #include "soft/net/event_set.h"
 #include "soft/net/frame.h"
+#include "soft/net/groups.h"
 #include "soft/net/gsi_mail.h"
 #include "soft/net/gsi_target.h"
 #include "soft/net/inbound_links.h"
@@ -84,6 +85,8 @@ class HostNetwork final : public Network {
   void ReleaseService(const HostService& service) override {
     services_.Release(service);
   }
+  absl::Status JoinGroup(const Gid& group) override;
+  void LeaveGroup(const Gid& group) override;
 
  private:
   struct ClaimedSlot {
@@ -101,6 +104,11 @@ class HostNetwork final : public Network {
   // Sending.
   void SendLocally(Qpn destination, const FrameHeader& header,
                    const PacketSource& packet);
+  // To all of this host that are in the group.
+  void SendToGroup(const FrameHeader& header, const PacketSource& packet);
+  // How many others there are.
+  size_t SendToOthersInGroup(const FrameHeader& header,
+                             const PacketSource& packet);
   void SendToGsi(const FrameHeader& header, const PacketSource& packet);
   [[nodiscard]] bool SendTo(const GsiTarget& target, const FrameHeader& header,
                             const PacketSource& packet);
@@ -118,7 +126,10 @@ class HostNetwork final : public Network {
   void OnFrame(const PeerFrame& frame, ArrivalSink& sink);
   void OnWirePacket(const Path& path, std::span<const std::byte> packet,
                     ArrivalSink& sink);
+  void HandOn(Qpn destination, const FrameHeader& header,
+              const PacketSource& packet);
   bool MayCome(const FrameHeader& header, bool trusted);
+  bool IsForUs(const Path& path, Qpn destination) const;
 
   const uint32_t slot_;
   const HostNames names_;
@@ -130,6 +141,7 @@ class HostNetwork final : public Network {
   Peers peers_;
   InboundLinks inbound_;
   Services services_;
+  Groups groups_;
   GsiRouter gsi_router_;
   GsiMail mail_;
   Wire wire_;

@@ -34,9 +34,10 @@ SocketAddress ToSocketAddress(const Gid& gid, uint16_t port,
   return address;
 }
 
-uint32_t InterfaceOf(const Gid& gid) {
+std::vector<uint32_t> InterfacesOf(std::span<const Gid> gids) {
+  std::vector<uint32_t> interfaces(gids.size());
   ifaddrs* list = nullptr;
-  if (getifaddrs(&list) != 0) return 0;
+  if (getifaddrs(&list) != 0) return interfaces;
   const std::unique_ptr<ifaddrs, decltype(&freeifaddrs)> owned(list,
                                                                &freeifaddrs);
   for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
@@ -50,10 +51,17 @@ uint32_t InterfaceOf(const Gid& gid) {
       continue;
     }
     std::memcpy(&address.storage, entry->ifa_addr, address.length);
-    if (GidOf(address) == gid) return if_nametoindex(entry->ifa_name);
+    const Gid gid = GidOf(address);
+    for (size_t i = 0; i < gids.size(); ++i) {
+      if (interfaces[i] == 0 && gids[i] == gid) {
+        interfaces[i] = if_nametoindex(entry->ifa_name);
+      }
+    }
   }
-  return 0;
+  return interfaces;
 }
+
+uint32_t InterfaceOf(const Gid& gid) { return InterfacesOf({&gid, 1}).front(); }
 
 Gid GidOf(const SocketAddress& address) {
   if (address.storage.ss_family == AF_INET) {

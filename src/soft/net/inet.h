@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "soft/wire/gid.h"
@@ -43,7 +44,8 @@ SocketAddress ToSocketAddress(const Gid& gid, uint16_t port,
 constexpr bool IsLinkLocal(const Gid& gid) {
   return gid[0] == 0xfe && (gid[1] & 0xc0) == 0x80;
 }
-// The interface that has the address; 0: none.
+// The interface that has each address; 0: none.
+std::vector<uint32_t> InterfacesOf(std::span<const Gid> gids);
 uint32_t InterfaceOf(const Gid& gid);
 
 // Of an AF_INET or AF_INET6 address.

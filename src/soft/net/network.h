@@ -87,7 +87,10 @@ class Network {
   // Takes a packet; there was room. Messages of the communication manager go to
   // QP1, to the process that they concern: that of the comm id that they are
   // for, or that which has claimed the service asked for. If nobody has, they
-  // come back here, so that they can be refused.
+  // come back here, so that they can be refused. What is for a group goes to
+  // each process of the host that is in it, as far as it has room, and to other
+  // hosts; the group's address and kMulticastQpn go together, and what has one
+  // without the other is dropped (IBA vol. 1, ch. 10, multicast).
   virtual void Send(const Path& path, const Outgoing& outgoing) = 0;
   // Puts on its way what was sent so far.
   virtual void Flush() = 0;
@@ -108,9 +111,15 @@ class Network {
   virtual int fd() const = 0;
 
   // Requests to the host for this service come here. AlreadyExists: another
-  // process has it at one of these addresses, or is about to.
+  // process has it at this address, or is about to. FailedPrecondition: the
+  // same, where one of the two is at all addresses.
   virtual absl::Status ClaimService(const HostService& service) = 0;
   virtual void ReleaseService(const HostService& service) = 0;
+
+  // From now on what is sent to this multicast group comes here: also what this
+  // process sends, once. Join each once.
+  virtual absl::Status JoinGroup(const Gid& group) = 0;
+  virtual void LeaveGroup(const Gid& group) = 0;
 };
 
 }  // namespace nd::soft

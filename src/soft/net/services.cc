@@ -12,11 +12,15 @@ namespace {
 constexpr Gid kAllIpv4 = Mapped(Gid{});
 constexpr Gid kAll{};
 
+bool IsAtAll(const HostService& service) {
+  return service.address == kAll || service.address == kAllIpv4;
+}
+
 // The other claims that may not be there beside this one.
 std::vector<HostService> Against(const HostService& service,
                                  std::span<const Gid> local) {
   const bool ipv4 = service.address == kAllIpv4;
-  if (!ipv4 && service.address != kAll) {
+  if (!IsAtAll(service)) {
     const auto all = ServicesFor(service.id, service.address);
     return {all.begin() + 1, all.end()};
   }
@@ -56,12 +60,16 @@ absl::Status Services::Claim(const HostService& service,
   }
   const std::string name = names_.Service(service);
   auto socket = UnixSocket::Bind(name);
+  if (absl::IsAlreadyExists(socket.status()) && IsAtAll(service)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("another process has ", name));
+  }
   if (!socket.ok()) return Annotate(socket.status(), name);
   // Its own name first, then the others': of two that do so at the same time,
   // one at least sees the other.
   for (const HostService& other : Against(service, local)) {
     if (Elsewhere(other)) {
-      return absl::AlreadyExistsError(
+      return absl::FailedPreconditionError(
           absl::StrCat(name, ": another process has ", names_.Service(other)));
     }
   }

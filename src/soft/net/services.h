@@ -27,8 +27,9 @@ class Services {
   Services(const HostNames& names, EventSet& events)
       : names_(names), events_(events) {}
 
-  // AlreadyExists: another process has it at one of these addresses, or claims
-  // it now; of two that do, one is told so at least. `local` are the host's
+  // AlreadyExists: another process has it at this address, or claims it now; of
+  // two that do, one is told so at least. FailedPrecondition: the same, where
+  // one of the two is at all addresses. `local` are the host's
   // addresses. What is claimed twice is released twice.
   absl::Status Claim(const HostService& service, std::span<const Gid> local);
   void Release(const HostService& service);

@@ -51,13 +51,16 @@ class ControlWriter {
   size_t left_;
 };
 
+// The host's own processes have what is for groups already.
 bool Prepare(int fd, IpFamily family) {
   SetBuffer(fd, SO_SNDBUF, SO_SNDBUFFORCE, kBufferBytes);
   // With PROBE the IPv4 identification is 0, which the ICRC counts on.
   if (family == IpFamily::kIpv4) {
-    return SetOption(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
+    return SetOption(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE) &&
+           SetOption(fd, IPPROTO_IP, IP_MULTICAST_LOOP, 0);
   }
   return SetOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) &&
+         SetOption(fd, IPPROTO_IPV6, IPV6_MULTICAST_LOOP, 0) &&
          SetOption(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE);
 }
 
@@ -136,6 +139,7 @@ void UdpSender::WriteControl(const Path& path, uint32_t interface,
   ControlWriter writer(datagram.control.data(), datagram.control.size());
   if (family_ == IpFamily::kIpv4) {
     in_pktinfo source{};
+    source.ipi_ifindex = static_cast<int>(interface);
     source.ipi_spec_dst = ToInAddr(path.source);
     datagram.control_size = writer.Add(IPPROTO_IP, IP_PKTINFO, source) +
                             writer.Add(IPPROTO_IP, IP_TTL, hop_limit) +

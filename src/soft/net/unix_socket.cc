@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -15,6 +16,8 @@ namespace {
 
 constexpr absl::string_view kSlotInfix = "/slot/";
 constexpr absl::string_view kServiceInfix = "/service/";
+constexpr absl::string_view kGroupInfix = "/group/";
+constexpr absl::string_view kGroupNewsInfix = "/group-news/";
 
 constexpr size_t kMaxFds = 2;
 constexpr size_t kControlBytes =
@@ -40,6 +43,11 @@ std::string NameOf(const sockaddr_un& un, socklen_t length) {
   constexpr size_t kPath = offsetof(sockaddr_un, sun_path);
   if (length <= kPath + 1 || un.sun_path[0] != 0) return {};
   return std::string(un.sun_path + 1, length - kPath - 1);
+}
+
+std::string HexOf(const Gid& gid) {
+  return absl::BytesToHexString(
+      {reinterpret_cast<const char*>(gid.data()), gid.size()});
 }
 
 void TakeControl(msghdr& header, UnixMessage& message) {
@@ -77,12 +85,18 @@ std::string HostNames::Service(const HostService& service) const {
   } else if (address == Mapped(Gid{})) {
     place = "4";
   } else {
-    for (const uint8_t byte : address) {
-      absl::StrAppend(&place, absl::Hex(byte, absl::kZeroPad2));
-    }
+    place = HexOf(address);
   }
   return absl::StrCat(prefix_, kServiceInfix, absl::Hex(service.id), "/",
                       place);
+}
+
+std::string HostNames::Group(const Gid& group, uint32_t slot) const {
+  return absl::StrCat(prefix_, kGroupInfix, HexOf(group), "/", slot);
+}
+
+std::string HostNames::GroupNews(uint32_t slot) const {
+  return absl::StrCat(prefix_, kGroupNewsInfix, slot);
 }
 
 std::optional<uint32_t> HostNames::SlotFrom(absl::string_view name) const {

@@ -31,6 +31,10 @@ class HostNames {
   // The service's id and its address, both in hex; all addresses are "4", "6"
   // or "46".
   std::string Service(const HostService& service) const;
+  // That the process of the slot is in the multicast group.
+  std::string Group(const Gid& group, uint32_t slot) const;
+  // Where the process of the slot hears that who is in groups has changed.
+  std::string GroupNews(uint32_t slot) const;
   // Of the process that sent from a socket of that name.
   std::optional<uint32_t> SlotFrom(absl::string_view name) const;
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 #include <utility>
 
 namespace nd::soft {
@@ -50,13 +51,20 @@ void Wire::OpenSenders(Random& random) {
 
 void Wire::SetLocal(std::span<const Gid> gids) {
   interfaces_.clear();
-  for (const Gid& gid : gids) {
-    if (IsLinkLocal(gid)) interfaces_.emplace_back(gid, InterfaceOf(gid));
+  std::set<Interface> all;
+  const std::vector<uint32_t> interfaces = InterfacesOf(gids);
+  for (size_t i = 0; i < gids.size(); ++i) {
+    if (interfaces[i] == 0) continue;
+    interfaces_.emplace_back(gids[i], interfaces[i]);
+    all.insert({.family = FamilyOf(gids[i]), .index = interfaces[i]});
   }
+  memberships_.SetInterfaces(std::move(all));
 }
 
 uint32_t Wire::InterfaceFor(const Path& path) const {
-  if (!IsLinkLocal(path.destination)) return 0;
+  if (!IsLinkLocal(path.destination) && !IsMulticast(path.destination)) {
+    return 0;
+  }
   for (const auto& [gid, interface] : interfaces_) {
     if (gid == path.source) return interface;
   }

@@ -17,6 +17,7 @@
 #include "soft/net/event_set.h"
 #include "soft/net/frame.h"
 #include "soft/net/inet.h"
+#include "soft/net/memberships.h"
 #include "soft/net/udp_sender.h"
 #include "soft/net/wire_port.h"
 
@@ -32,8 +33,13 @@ class Wire {
   // What sends; a family that the host does not have goes without.
   void OpenSenders(Random& random);
 
-  // Link-local addresses of ours say by which interface packets leave.
+  // Our addresses say by which interface packets leave for link-local addresses
+  // and groups, and by which interfaces what is for groups may come.
   void SetLocal(std::span<const Gid> gids);
+
+  // Other hosts' packets to the group shall come to whoever holds the port.
+  void Join(const Gid& group) { memberships_.Join(group); }
+  void Leave(const Gid& group) { memberships_.Leave(group); }
 
   // 0: once there is room, Rest says so.
   size_t Room(const Path& path);
@@ -73,7 +79,8 @@ class Wire {
   bool queued_ = false;            // in one of them, perhaps
   std::vector<WirePort> ports_;
   std::vector<bool> readable_;  // by port, as far as is known
-  std::vector<std::pair<Gid, uint32_t>> interfaces_;  // of link-local addresses
+  std::vector<std::pair<Gid, uint32_t>> interfaces_;  // by our addresses
+  Memberships memberships_;
   bool wanted_ = false;
   std::optional<Instant> hold_at_;   // when to try for the ports again
   std::optional<Instant> flush_at_;  // when the senders shall try again

@@ -101,8 +101,10 @@ void Qp::OnPacket(const Packet& packet, Instant now) {
 // What is not for it is dropped without an answer (IBA ch. 9, packet header
 // validation).
 bool Qp::Accepts(const Packet& packet) const {
+  const bool to_group = options_.transport == Transport::kUd &&
+                        packet.bth.destination == kMulticastQpn;
   return packet.facts().transport == options_.transport &&
-         packet.bth.destination == options_.number &&
+         (packet.bth.destination == options_.number || to_group) &&
          (packet.packets == 1 || options_.transport == Transport::kRc) &&
          PkeysMatch(packet.bth.pkey, attributes_.pkey) &&
          (packet.facts().is_response() ? sends() : receives());

@@ -24,6 +24,12 @@ constexpr bool IsIpv4(const Gid& ip) {
   return std::equal(kMappedPrefix.begin(), kMappedPrefix.end(), ip.begin());
 }
 
+// A group's: ff00::/8, or 224.0.0.0/4 as an IPv4 address.
+constexpr bool IsMulticast(const Gid& ip) {
+  return ip[0] == 0xff ||
+         (IsIpv4(ip) && (ip[kMappedPrefix.size()] & 0xf0) == 0xe0);
+}
+
 // `ip` with its last four bytes taken for an IPv4 address.
 constexpr Gid Mapped(Gid ip) {
   std::copy(kMappedPrefix.begin(), kMappedPrefix.end(), ip.begin());

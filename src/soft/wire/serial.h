@@ -52,6 +52,8 @@ constexpr uint32_t ToUint(Qkey qkey) { return static_cast<uint32_t>(qkey); }
 
 // The QP of the communication manager, and its Q_Key (IBA vol. 1, 13.5.1, 3.9).
 inline constexpr Qpn kGsiQpn{1};
+// Those that are attached to the group that the address names.
+inline constexpr Qpn kMulticastQpn{0xffffff};
 inline constexpr Qkey kGsiQkey{0x80010000};
 
 }  // namespace nd::soft

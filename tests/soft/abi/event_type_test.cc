@@ -24,6 +24,10 @@ static_assert(Same(UcmaEventType::kEstablished, RDMA_CM_EVENT_ESTABLISHED));
 static_assert(Same(UcmaEventType::kDisconnected, RDMA_CM_EVENT_DISCONNECTED));
 static_assert(Same(UcmaEventType::kDeviceRemoval,
                    RDMA_CM_EVENT_DEVICE_REMOVAL));
+static_assert(Same(UcmaEventType::kMulticastJoin,
+                   RDMA_CM_EVENT_MULTICAST_JOIN));
+static_assert(Same(UcmaEventType::kMulticastError,
+                   RDMA_CM_EVENT_MULTICAST_ERROR));
 static_assert(Same(UcmaEventType::kTimewaitExit, RDMA_CM_EVENT_TIMEWAIT_EXIT));
 
 }  // namespace

@@ -191,7 +191,8 @@ TEST_F(UcmaTest, AddressesThatCannotBeBound) {
   EXPECT_EQ(active.Bind(id, {}), -EINVAL);
   EXPECT_EQ(active.Bind(id, AddressOf(Ipv4(1), 1)), 0);
   EXPECT_EQ(active.Bind(id, AddressOf(Ipv4(1), 2)), -EINVAL);
-  EXPECT_EQ(active.Bind(active.Create(2), AddressOf(kAny4, 1)), -EADDRINUSE);
+  EXPECT_EQ(active.Bind(active.Create(2), AddressOf(Ipv4(1), 1)), -EADDRINUSE);
+  EXPECT_EQ(active.Bind(active.Create(2), AddressOf(kAny4, 1)), -EADDRNOTAVAIL);
   const uint32_t ipoib = active.Create(3, RDMA_PS_IPOIB);
   EXPECT_EQ(active.Bind(ipoib, AddressOf(kAny4, 3)), -EPROTONOSUPPORT);
 }
@@ -229,7 +230,7 @@ TEST_F(UcmaTest, ReusedPortCanBeListenedToByOne) {
     EXPECT_EQ(active.SetOption(id, RDMA_OPTION_ID_REUSEADDR, int{1}), 0);
     EXPECT_EQ(active.Bind(id, AddressOf(kAny4, kPort)), 0);
   }
-  EXPECT_EQ(active.Listen(a), -EADDRINUSE);
+  EXPECT_EQ(active.Listen(a), -EADDRNOTAVAIL);
   EXPECT_EQ(active.Destroy(b), 0);
   EXPECT_EQ(active.Listen(a), 0);
   EXPECT_EQ(active.Listen(a), -EINVAL);
@@ -249,7 +250,7 @@ TEST_F(UcmaTest, BothFamiliesUnlessToldOtherwise) {
   const uint32_t four = active.Create(2);
   EXPECT_EQ(active.Bind(four, AddressOf(kAny4, kPort)), 0);
   const uint32_t both = active.Create(3);
-  EXPECT_EQ(active.Bind(both, AddressOf(Gid{}, kPort)), -EADDRINUSE);
+  EXPECT_EQ(active.Bind(both, AddressOf(Gid{}, kPort)), -EADDRNOTAVAIL);
 }
 
 // Resolving.
@@ -406,7 +407,7 @@ TEST_F(UcmaTest, APortBoundByLoopbackIsTakenAtAllAddresses) {
   ASSERT_EQ(here.Bind(here.Create(kListenerUid), AddressOf(kLoopback6, kPort)),
             0);
   const uint32_t other = here.Create(kListenerUid + 1);
-  EXPECT_EQ(here.Bind(other, AddressOf(Ipv4(1), kPort)), -EADDRINUSE);
+  EXPECT_EQ(here.Bind(other, AddressOf(Ipv4(1), kPort)), -EADDRNOTAVAIL);
   EXPECT_EQ(here.Bind(other, AddressOf(Ipv4(1), kPort + 1)), 0);
 }
 
@@ -849,6 +850,149 @@ TEST_F(UcmaTest, LookUpInTheIbPortSpace) {
 
 // The ends of ids and files.
 
+// Multicast.
+
+constexpr uint64_t kJoinUid = 0x701;
+const Gid kGroup4 = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 239, 1, 2, 3};
+const Gid kGroup6 = {0xff, 0x0e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3};
+
+TEST_F(UcmaTest, JoinTellsWhereToSend) {
+  for (const bool ipv4 : {true, false}) {
+    const Gid group = ipv4 ? kGroup4 : kGroup6;
+    const uint32_t id = active.Create(kClientUid, RDMA_PS_UDP);
+    ASSERT_EQ(active.SetOption(id, RDMA_OPTION_ID_TOS, uint8_t{0x20}), 0);
+    ASSERT_EQ(active.ResolveAddr(id, AddressOf(group, 0)), 0);
+    Expect(active, UcmaEventType::kAddrResolved);
+    const int64_t join = active.JoinMcast(id, kJoinUid, AddressOf(group, 0));
+    ASSERT_GT(join, 0);
+    const auto event = Expect(active, UcmaEventType::kMulticastJoin);
+    EXPECT_EQ(event.id, join);
+    EXPECT_EQ(event.uid, kJoinUid);
+    EXPECT_EQ(event.status, 0u);
+    const rdma_ucm_ud_param& param = event.param.ud;
+    EXPECT_EQ(param.qp_num, 0xffffffu);
+    EXPECT_EQ(param.qkey, 0x01234567u);
+    EXPECT_EQ(param.private_data_len, 0);
+    EXPECT_EQ(param.ah_attr.is_global, 1);
+    EXPECT_EQ(param.ah_attr.port_num, 1);
+    EXPECT_TRUE(std::ranges::equal(param.ah_attr.grh.dgid, group));
+    EXPECT_EQ(param.ah_attr.grh.sgid_index, ipv4 ? 1 : 0);
+    EXPECT_EQ(param.ah_attr.grh.hop_limit, 64);
+    EXPECT_EQ(param.ah_attr.grh.traffic_class, 0x20);
+    EXPECT_EQ(active.Destroy(id), 2);
+  }
+}
+
+TEST_F(UcmaTest, BoundIdJoinsWithoutARoute) {
+  const uint32_t id = active.Create(kClientUid, RDMA_PS_UDP);
+  const UcmaSockaddr group = AddressOf(kGroup4, 0);
+  EXPECT_EQ(active.JoinMcast(id, kJoinUid, group), -EINVAL);
+  ASSERT_EQ(active.Bind(id, AddressOf(Ipv4(1), 0)), 0);
+  EXPECT_GT(active.JoinMcast(id, kJoinUid, group), 0);
+  EXPECT_GT(active.JoinMcast(id, kJoinUid, group,
+                             RDMA_MC_JOIN_FLAG_SENDONLY_FULLMEMBER),
+            0);
+  UcmaSockaddr ib = group;
+  ib.family = kIbFamily;
+  EXPECT_GT(active.JoinMcast(id, kJoinUid, ib), 0);
+  for (int i = 0; i < 3; ++i) Expect(active, UcmaEventType::kMulticastJoin);
+}
+
+TEST_F(UcmaTest, BoundSourceReachesAGroupWithoutARoute) {
+  const uint32_t id = active.Create(kClientUid, RDMA_PS_UDP);
+  client.no_route = true;
+  const UcmaSockaddr group = AddressOf(kGroup4, 0);
+  EXPECT_EQ(active.ResolveAddr(id, group), -ENETUNREACH);
+  EXPECT_EQ(active.Destroy(id), 0);
+  const uint32_t bound = active.Create(kClientUid, RDMA_PS_UDP);
+  ASSERT_EQ(active.Bind(bound, AddressOf(Ipv4(1), 0)), 0);
+  EXPECT_EQ(active.ResolveAddr(bound, group), 0);
+  Expect(active, UcmaEventType::kAddrResolved);
+}
+
+TEST_F(UcmaTest, OldJoin) {
+  const uint32_t id = active.Create(kClientUid, RDMA_PS_UDP);
+  ASSERT_EQ(active.Bind(id, AddressOf(Ipv6(1), 0)), 0);
+  rdma_ucm_join_ip_mcast body{};
+  body.uid = kJoinUid;
+  body.id = id;
+  Put(AddressOf(kGroup6, 0), body.addr);
+  rdma_ucm_create_id_resp answer{};
+  ASSERT_EQ(active.Do(RDMA_USER_CM_CMD_JOIN_IP_MCAST, body, answer), 0);
+  EXPECT_EQ(Expect(active, UcmaEventType::kMulticastJoin).id, answer.id);
+  body.addr.sin6_family = 0;
+  EXPECT_EQ(active.Do(RDMA_USER_CM_CMD_JOIN_IP_MCAST, body, answer), -EINVAL);
+}
+
+TEST_F(UcmaTest, JoinsThatCannotBe) {
+  const UcmaSockaddr group = AddressOf(kGroup4, 0);
+  const uint32_t connected = active.Create(kClientUid, RDMA_PS_TCP);
+  ASSERT_EQ(active.Bind(connected, AddressOf(Ipv4(1), 0)), 0);
+  EXPECT_EQ(active.JoinMcast(connected, kJoinUid, group), -EINVAL);
+  const uint32_t everywhere = active.Create(kClientUid, RDMA_PS_UDP);
+  ASSERT_EQ(active.Bind(everywhere, AddressOf(kAny4, 0)), 0);
+  EXPECT_EQ(active.JoinMcast(everywhere, kJoinUid, group), -EINVAL);
+  const uint32_t id = active.Create(kClientUid, RDMA_PS_UDP);
+  ASSERT_EQ(active.Bind(id, AddressOf(Ipv4(1), 0)), 0);
+  EXPECT_EQ(active.JoinMcast(id, kJoinUid, AddressOf(Ipv4(2), 0)), -EINVAL);
+  EXPECT_EQ(active.JoinMcast(id, kJoinUid, AddressOf(kAny4, 0)), -EINVAL);
+  EXPECT_EQ(active.JoinMcast(id, kJoinUid, {}), -EINVAL);
+  EXPECT_EQ(active.JoinMcast(id, kJoinUid, group, RDMA_MC_JOIN_FLAG_RESERVED),
+            -EINVAL);
+  ASSERT_EQ(active.ResolveAddr(id, group), 0);
+  ASSERT_EQ(active.ResolveRoute(id), 0);
+  EXPECT_EQ(active.JoinMcast(id, kJoinUid, group), -EINVAL);
+}
+
+TEST_F(UcmaTest, JoinThatFailsIsAnEvent) {
+  const uint32_t id = active.Create(kClientUid, RDMA_PS_UDP);
+  ASSERT_EQ(active.Bind(id, AddressOf(Ipv4(1), 0)), 0);
+  const int64_t join = active.JoinMcast(id, kJoinUid, AddressOf(kGroup6, 0));
+  const auto other_family = Expect(active, UcmaEventType::kMulticastError);
+  EXPECT_EQ(other_family.id, join);
+  EXPECT_EQ(other_family.uid, kJoinUid);
+  EXPECT_EQ(other_family.status, Status(-EINVAL));
+  client.gids_gone = true;
+  EXPECT_GT(active.JoinMcast(id, kJoinUid, AddressOf(kGroup4, 0)), join);
+  EXPECT_EQ(Expect(active, UcmaEventType::kMulticastError).status,
+            Status(-ENODEV));
+}
+
+TEST_F(UcmaTest, LeavingTakesTheJoinsEventsAlong) {
+  const uint32_t id = active.Create(kClientUid, RDMA_PS_UDP);
+  ASSERT_EQ(active.Bind(id, AddressOf(Ipv4(1), 0)), 0);
+  const UcmaSockaddr group = AddressOf(kGroup4, 0);
+  const auto join = [&] {
+    return static_cast<uint32_t>(active.JoinMcast(id, kJoinUid, group));
+  };
+  const uint32_t reported = join();
+  Expect(active, UcmaEventType::kMulticastJoin);
+  const uint32_t waiting = join();
+  const uint32_t kept = join();
+  EXPECT_EQ(active.LeaveMcast(reported), 1);
+  EXPECT_EQ(active.LeaveMcast(reported), -ENOENT);
+  EXPECT_EQ(active.LeaveMcast(waiting), 0);
+  Program other(client);
+  EXPECT_EQ(other.LeaveMcast(kept), -EINVAL);
+  EXPECT_EQ(Expect(active, UcmaEventType::kMulticastJoin).id, kept);
+  ExpectQuiet(active);
+  // Both count the events: those of a join are the id's as well.
+  EXPECT_EQ(active.Destroy(id), 2);
+  EXPECT_EQ(active.LeaveMcast(kept), -ENOENT);
+}
+
+TEST_F(UcmaTest, JoinsMoveWithTheirId) {
+  const uint32_t id = active.Create(kClientUid, RDMA_PS_UDP);
+  ASSERT_EQ(active.Bind(id, AddressOf(Ipv4(1), 0)), 0);
+  const auto join = static_cast<uint32_t>(
+      active.JoinMcast(id, kJoinUid, AddressOf(kGroup4, 0)));
+  Program other(client);
+  ASSERT_EQ(other.Migrate(id), 0);
+  EXPECT_EQ(active.LeaveMcast(join), -EINVAL);
+  Expect(other, UcmaEventType::kMulticastJoin);
+  EXPECT_EQ(other.LeaveMcast(join), 1);
+}
+
 TEST_F(UcmaTest, DestroyedIdDropsItsEvents) {
   const uint32_t other = active.Create(2);
   const uint32_t id = active.Create(1);
@@ -1016,11 +1160,6 @@ TEST_F(UcmaTest, UnknownCommands) {
   for (const uint32_t command : {13u, 23u, 24u, 1000u}) {
     EXPECT_EQ(active.Do(command, std::array<char, 256>{}), -ENOSYS);
   }
-  for (const uint32_t command :
-       {RDMA_USER_CM_CMD_JOIN_IP_MCAST, RDMA_USER_CM_CMD_JOIN_MCAST,
-        RDMA_USER_CM_CMD_LEAVE_MCAST}) {
-    EXPECT_EQ(active.Do(command, std::array<char, 256>{}), -EOPNOTSUPP);
-  }
   rdma_ucm_query_addr_resp answer{};
   EXPECT_EQ(active.Query(active.Create(1), 3, answer), -ENOSYS);
 }
@@ -1137,6 +1276,9 @@ TEST_F(UcmaTest, CutCommands) {
   cut(RDMA_USER_CM_CMD_QUERY, rdma_ucm_query{});
   cut(RDMA_USER_CM_CMD_BIND, rdma_ucm_bind{});
   cut(RDMA_USER_CM_CMD_RESOLVE_ADDR, rdma_ucm_resolve_addr{});
+  cut(RDMA_USER_CM_CMD_JOIN_IP_MCAST, rdma_ucm_join_ip_mcast{});
+  cut(RDMA_USER_CM_CMD_JOIN_MCAST, rdma_ucm_join_mcast{});
+  cut(RDMA_USER_CM_CMD_LEAVE_MCAST, rdma_ucm_destroy_id{});
 }
 
 TEST_F(UcmaTest, TooLittleRoomForTheAnswer) {
@@ -1149,6 +1291,9 @@ TEST_F(UcmaTest, TooLittleRoomForTheAnswer) {
   at(RDMA_USER_CM_CMD_CREATE_ID, rdma_ucm_create_id{}, 4);
   at(RDMA_USER_CM_CMD_DESTROY_ID, rdma_ucm_destroy_id{}, 4);
   at(RDMA_USER_CM_CMD_MIGRATE_ID, rdma_ucm_migrate_id{}, 4);
+  at(RDMA_USER_CM_CMD_JOIN_IP_MCAST, rdma_ucm_join_ip_mcast{}, 4);
+  at(RDMA_USER_CM_CMD_JOIN_MCAST, rdma_ucm_join_mcast{}, 4);
+  at(RDMA_USER_CM_CMD_LEAVE_MCAST, rdma_ucm_destroy_id{}, 4);
   at(RDMA_USER_CM_CMD_GET_EVENT, rdma_ucm_get_event{}, 324);
   at(RDMA_USER_CM_CMD_INIT_QP_ATTR, rdma_ucm_init_qp_attr{}, 144);
   at(RDMA_USER_CM_CMD_QUERY_ROUTE, query, 200);

@@ -53,7 +53,9 @@ class FakeHost final : public UcmaHost {
   uint8_t path_mtu() const override { return 4; }
 
   absl::StatusOr<Gid> SourceFor(const Gid& destination) override {
-    if (destination == Ipv4(99)) return absl::UnavailableError("no route");
+    if (destination == Ipv4(99) || no_route) {
+      return absl::UnavailableError("no route");
+    }
     if (destination == Ipv4(98)) return Other();
     return IsIpv4(destination) ? Ipv4(number_) : Ipv6(number_);
   }
@@ -123,6 +125,7 @@ class FakeHost final : public UcmaHost {
  public:
   Ucma ucma;
   bool gids_gone = false;
+  bool no_route = false;
   std::map<UcmaFile, int> waiting;
   std::function<void()> at_once;  // run within Deliver
 };
@@ -326,6 +329,27 @@ class Program {
     body.id = id;
     rdma_ucm_migrate_resp answer{};
     const int64_t result = Do(RDMA_USER_CM_CMD_MIGRATE_ID, body, answer);
+    return result == 0 ? answer.events_reported : result;
+  }
+  // The join's number, or -errno.
+  int64_t JoinMcast(uint32_t id, uint64_t uid, const UcmaSockaddr& group,
+                    uint16_t flags = RDMA_MC_JOIN_FLAG_FULLMEMBER) {
+    rdma_ucm_join_mcast body{};
+    body.uid = uid;
+    body.id = id;
+    body.addr_size = static_cast<uint16_t>(group.size());
+    body.join_flags = flags;
+    group.Write(std::as_writable_bytes(std::span(&body.addr, 1)));
+    rdma_ucm_create_id_resp answer{};
+    const int64_t result = Do(RDMA_USER_CM_CMD_JOIN_MCAST, body, answer);
+    return result == 0 ? answer.id : result;
+  }
+  // How many events of the join were reported, or -errno.
+  int64_t LeaveMcast(uint32_t join) {
+    rdma_ucm_destroy_id body{};
+    body.id = join;
+    rdma_ucm_destroy_id_resp answer{};
+    const int64_t result = Do(RDMA_USER_CM_CMD_LEAVE_MCAST, body, answer);
     return result == 0 ? answer.events_reported : result;
   }
   int64_t GetEvent(rdma_ucm_event_resp& event) {

@@ -65,6 +65,8 @@ class WireEnd final : public Network {
     return absl::OkStatus();
   }
   void ReleaseService(const HostService&) override {}
+  absl::Status JoinGroup(const Gid&) override { return absl::OkStatus(); }
+  void LeaveGroup(const Gid&) override {}
 
  private:
   struct Carried {

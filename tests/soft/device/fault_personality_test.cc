@@ -28,6 +28,8 @@ TEST(Personality, EachHasItsLimits) {
   EXPECT_EQ(PersonalityLimits("minimal")->max_inline, 0u);
   EXPECT_EQ(PersonalityLimits("rxe")->max_inline, 512u);
   EXPECT_EQ(PersonalityLimits("mlx5")->max_sges, 30u);
+  EXPECT_EQ(PersonalityLimits("minimal")->max_groups, 0u);
+  EXPECT_EQ(PersonalityLimits("rxe")->max_group_qps, 56u);
 }
 
 TEST(Personality, WhatItLacksIsNotServed) {

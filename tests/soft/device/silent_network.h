@@ -11,7 +11,7 @@
 
 namespace nd::soft {
 
-class SilentNetwork final : public Network {
+class SilentNetwork : public Network {
  public:
   uint32_t slot() const override { return 1; }
   size_t Room(const Path&, Qpn) override { return 1; }
@@ -25,6 +25,8 @@ class SilentNetwork final : public Network {
     return absl::OkStatus();
   }
   void ReleaseService(const HostService&) override {}
+  absl::Status JoinGroup(const Gid&) override { return absl::OkStatus(); }
+  void LeaveGroup(const Gid&) override {}
 };
 
 }  // namespace nd::soft

@@ -123,6 +123,8 @@ class Echo final : public Network {
     return absl::OkStatus();
   }
   void ReleaseService(const HostService&) override {}
+  absl::Status JoinGroup(const Gid&) override { return absl::OkStatus(); }
+  void LeaveGroup(const Gid&) override {}
 
   static constexpr size_t kBytes = 64;
   static constexpr size_t kMtu = 256;  // of packets that go as one

@@ -633,7 +633,7 @@ TEST_F(GsiTest, ARequestThatNobodyServesComesBackToBeRefused) {
 TEST_F(GsiTest, AServiceIsOneProcesssUntilItIsReleased) {
   ASSERT_TRUE(a_.network->ClaimService({.id = kService}).ok());
   EXPECT_TRUE(
-      absl::IsAlreadyExists(b_.network->ClaimService({.id = kService})));
+      absl::IsFailedPrecondition(b_.network->ClaimService({.id = kService})));
   EXPECT_TRUE(b_.network->ClaimService({.id = kService + 1}).ok());
   a_.network->ReleaseService({.id = kService});
   EXPECT_TRUE(b_.network->ClaimService({.id = kService}).ok());
@@ -651,6 +651,8 @@ TEST_F(GsiTest, AServiceIsOneProcesssAtEachAddress) {
   }
   ASSERT_TRUE(a_.network->ClaimService({.id = kService, .address = one}).ok());
   ASSERT_TRUE(b_.network->ClaimService({.id = kService, .address = two}).ok());
+  EXPECT_TRUE(absl::IsAlreadyExists(
+      b_.network->ClaimService({.id = kService, .address = one})));
   const auto request = [this](const Gid& to) {
     a_.sink.arrived.clear();
     b_.sink.arrived.clear();
@@ -705,7 +707,7 @@ TEST_F(GsiTest, AllAddressesAndOneExcludeEachOther) {
       SCOPED_TRACE(testing::PrintToString(first.address) + " and " +
                    testing::PrintToString(second.address));
       ASSERT_TRUE(a_.network->ClaimService(first).ok());
-      EXPECT_EQ(absl::IsAlreadyExists(b_.network->ClaimService(second)),
+      EXPECT_EQ(absl::IsFailedPrecondition(b_.network->ClaimService(second)),
                 each.collide);
       a_.network->ReleaseService(first);
       b_.network->ReleaseService(second);
@@ -732,7 +734,7 @@ TEST_F(GsiTest, AServiceClaimedTwiceIsReleasedTwice) {
   ASSERT_TRUE(a_.network->ClaimService({.id = kService}).ok());
   a_.network->ReleaseService({.id = kService});
   EXPECT_TRUE(
-      absl::IsAlreadyExists(b_.network->ClaimService({.id = kService})));
+      absl::IsFailedPrecondition(b_.network->ClaimService({.id = kService})));
   a_.network->ReleaseService({.id = kService});
   EXPECT_TRUE(b_.network->ClaimService({.id = kService}).ok());
 }

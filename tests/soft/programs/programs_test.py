@@ -14,8 +14,8 @@ import sys
 import unittest
 
 import soft_programs
-from soft_programs import (IPV4, IPV6, OTHER_IPV4, finish, has_service, listens_on,
-                           run_on_soft, stop, wait_for)
+from soft_programs import (IPV4, IPV6, OTHER_IPV4, finish, has_service, in_group,
+                           listens_on, run_on_soft, stop, wait_for)
 
 REPEATS = int(os.environ.get("ND_REPEATS", "1"))
 
@@ -181,6 +181,25 @@ class RdmaCm(SoftTest):
     def test_udaddy(self) -> None:
         self.run_pair(Pair(["udaddy"], ["udaddy", "-s", IPV4], cm_port=7174),
                       "return status 0")
+
+    def mckey(self, group: str, address: str, dgid: str) -> None:
+        """One sends ten datagrams to a group of three, itself included."""
+        command = ["mckey", "-m", group, "-b", address]
+        receivers = [run_on_soft(command) for _ in range(2)]
+        wait_for(lambda: in_group(2), receivers[0])
+        sender = run_on_soft([*command, "-s"])
+        for process in (sender, *receivers):
+            status, output = finish(process)
+            self.assertEqual(status, 0, output)
+            self.assertIn(f"mckey: joined dgid: {dgid} ", output)
+            self.assertIn("data transfers complete", output)
+            self.assertIn("return status 0", output)
+
+    def test_mckey(self) -> None:
+        self.mckey("239.98.1.2", IPV4, "::ffff:239.98.1.2")
+
+    def test_mckey_over_ipv6(self) -> None:
+        self.mckey("ff0e::98:1", IPV6, "ff0e::98:1")
 
     def test_cmtime(self) -> None:
         self.run_pair(Pair(["cmtime", "-c", "20"],

@@ -87,6 +87,11 @@ def has_service(port: int, ipv4: str = "") -> bool:
                for name in soft_names())
 
 
+def in_group(count: int) -> bool:
+    """Whether so many processes are in multicast groups."""
+    return sum("@nd-soft/group/" in name for name in soft_names()) >= count
+
+
 def wait_until(condition, limit_s: float = 30) -> bool:
     """Whether it came to hold in time."""
     deadline = time.monotonic() + limit_s

@@ -591,6 +591,25 @@ TEST_F(UdTest, DatagramTellsWhereItComesFrom) {
           .wr_id = 5, .opcode = IBV_WC_RECV, .byte_len = 4, .source = Qpn(5)}));
 }
 
+TEST_F(UdTest, DatagramToAGroupIsTaken) {
+  receives_.Post(5, 10);
+  Packet packet = Datagram(4);
+  packet.bth.destination = kMulticastQpn;
+  After(packet);
+  EXPECT_EQ(completions_.Take(), "recv 5 ok 4");
+  packet.bth.destination = Qpn(ToUint(kHere) + 1);
+  After(packet);
+  EXPECT_EQ(completions_.Take(), "");
+}
+
+TEST_F(UcTest, NothingOfAGroupIsTaken) {
+  receives_.Post(5, 10);
+  Packet packet = Message(Opcode::kUcSendOnly, 77, 4);
+  packet.bth.destination = kMulticastQpn;
+  After(packet);
+  EXPECT_EQ(completions_.Take(), "");
+}
+
 TEST_F(UdTest, WrongQkeyIsDropped) {
   receives_.Post(5, 10);
   After(Datagram(4, Qkey(0x4321)));

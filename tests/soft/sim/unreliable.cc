@@ -247,6 +247,8 @@ class UnreliableSimulation::Wire final : public Network {
     return absl::OkStatus();
   }
   void ReleaseService(const HostService&) override {}
+  absl::Status JoinGroup(const Gid&) override { return absl::OkStatus(); }
+  void LeaveGroup(const Gid&) override {}
 
  private:
   void Check(const Message& message, const Packet& packet, uint32_t index,
