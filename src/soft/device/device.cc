@@ -510,7 +510,7 @@ bool Device::Progress() {
   if (const auto due = cm_.NextDeadline(); due && *due <= now) {
     CmOutput output;
     cm_.Expire(now, output);
-    Deliver(std::move(output));
+    Deliver(output);
     any = true;
   }
   RetryStarved();
@@ -655,7 +655,7 @@ void Device::OnArrival(const Arrival& arrival) {
   if (heard || !qp->heard()) return;
   CmOutput output;
   cm_.NotifyFirstPacket(qp->number(), now_, output);
-  Deliver(std::move(output));
+  Deliver(output);
 }
 
 void Device::OnPeerGone(uint32_t slot) {
@@ -665,7 +665,7 @@ void Device::OnPeerGone(uint32_t slot) {
         return SlotOf(id) == slot && IsLocal(address);
       },
       clock_.Now(), output);
-  Deliver(std::move(output));
+  Deliver(output);
 }
 
 // ---- QP1.
@@ -681,13 +681,13 @@ void Device::OnMad(const Arrival& arrival) {
   CmOutput output;
   cm_.HandleMad({.source = arrival.path.source,
                  .destination = arrival.path.destination,
-                 .mad = *std::move(mad)},
+                 .mad = *mad},
                 now, output);
   if (faults_ != nullptr) RejectSome(now, output);
-  Deliver(std::move(output));
+  Deliver(output);
 }
 
-void Device::Deliver(CmOutput output) {
+void Device::Deliver(const CmOutput& output) {
   for (const CmDatagram& datagram : output.datagrams) SendMad(datagram);
   if (!output.datagrams.empty()) network_->Flush();
   WakeForWork();

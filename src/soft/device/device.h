@@ -114,7 +114,7 @@ class Device final : private ArrivalSink {
     take_cm_event_ = std::move(take);
   }
   // Sends the MADs and hands the events on.
-  void Deliver(CmOutput output) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Deliver(const CmOutput& output) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Network& network() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return *network_; }
 
   // Tells of events of the port and of the device until it is forgotten.
