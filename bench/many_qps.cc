@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -21,7 +22,7 @@ constexpr int kRounds = 50'000;
 void Check(bool ok, const char* what) {
   if (ok) return;
   std::perror(what);
-  std::exit(1);
+  std::_Exit(1);
 }
 
 struct Device {
@@ -193,7 +194,7 @@ int main(int argc, char** argv) {
   const double by_turns = NanosOfSend(device, pairs, count);
   const double cpu = CpuSeconds();
   constexpr unsigned kIdleSeconds = 2;
-  sleep(kIdleSeconds);
+  std::this_thread::sleep_for(std::chrono::seconds(kIdleSeconds));
   const double idle = (CpuSeconds() - cpu) / kIdleSeconds;
   std::printf(
       "{\"qps\": %zu, \"bytes_per_qp\": %.0f, \"ns_alone\": %.1f, "

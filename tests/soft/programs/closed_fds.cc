@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
@@ -28,8 +27,8 @@ constexpr int kRounds = 50;
 
 void Must(bool holds, const char* what) {
   if (holds) return;
-  fprintf(stderr, "closed_fds: %s: %s\n", what, strerror(errno));
-  exit(1);
+  fprintf(stderr, "closed_fds: %s: %m\n", what);
+  _exit(1);
 }
 
 // A device with a pair of connected queue pairs, whose completions make events.
