@@ -58,7 +58,6 @@ Device::Device(const Options& options, std::unique_ptr<Network> network,
       host_(std::make_shared<const HostAddresses>(options.host)),
       active_mtu_(LargestMtu(options.host.mtu_bytes)),
       clock_(clock),
-      random_(random),
       network_(std::move(network)),
       cm_({.device = {.guid = options.host.guid,
                       .gids = options.host.addresses(),
@@ -628,10 +627,11 @@ void Device::Remove() {
 }
 
 void Device::RejectSome(Instant now, CmOutput& output) {
+  FaultPlan& faults = *faults_;
   std::vector<CmHandle> rejected;
   std::erase_if(output.events, [&](const CmEvent& event) {
     if (event.type != CmEventType::kConnectRequest ||
-        !faults_->RejectConnection()) {
+        !faults.RejectConnection()) {
       return false;
     }
     rejected.push_back(event.handle);

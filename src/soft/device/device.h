@@ -201,7 +201,6 @@ class Device final : private ArrivalSink {
   std::shared_ptr<const HostAddresses> host_ ABSL_GUARDED_BY(host_lock_);
   const ibv_mtu active_mtu_;
   const Clock& clock_;
-  Random& random_;
   std::atomic<bool> polled_{false};
   std::atomic<bool> napping_{false};
   std::atomic<bool> port_up_{true};
