@@ -95,7 +95,7 @@ int Memcpy(size_t bytes) {
       asm volatile("" : : "r"(to.data()) : "memory");
     }
   }
-  std::printf("%.0f\n", copied / SecondsSince(start));
+  std::printf("%.0f\n", static_cast<double>(copied) / SecondsSince(start));
   return 0;
 }
 
@@ -126,7 +126,8 @@ int UdpSink(const char* port) {
   }
   if (received == 0) return 1;
   std::printf("%.0f\n",
-              received / std::chrono::duration<double>(last - start).count());
+              static_cast<double>(received) /
+                  std::chrono::duration<double>(last - start).count());
   return 0;
 }
 

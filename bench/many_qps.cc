@@ -18,6 +18,7 @@ namespace {
 constexpr uint32_t kDepth = 64;
 constexpr uint32_t kBytes = 64;
 constexpr int kRounds = 50'000;
+constexpr int kAccess = IBV_ACCESS_LOCAL_WRITE;
 
 void Check(bool ok, const char* what) {
   if (ok) return;
@@ -29,7 +30,7 @@ struct Device {
   ibv_context* context = nullptr;
   ibv_pd* pd = nullptr;
   ibv_gid gid{};
-  std::vector<char> buffer = std::vector<char>(2 * kBytes);
+  std::vector<char> buffer = std::vector<char>(size_t{2} * kBytes);
   ibv_mr* mr = nullptr;
 };
 
@@ -172,7 +173,7 @@ int main(int argc, char** argv) {
   Check(device.context != nullptr, "ibv_open_device");
   device.pd = ibv_alloc_pd(device.context);
   device.mr = ibv_reg_mr(device.pd, device.buffer.data(), device.buffer.size(),
-                         IBV_ACCESS_LOCAL_WRITE);
+                         kAccess);
   Check(device.mr != nullptr, "ibv_reg_mr");
   Check(ibv_query_gid(device.context, 1, 0, &device.gid) == 0, "ibv_query_gid");
 
