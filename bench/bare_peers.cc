@@ -36,7 +36,7 @@ double SecondsSince(SteadyClock::time_point start) {
 
 [[noreturn]] void Die(const char* what) {
   std::perror(what);
-  std::exit(1);
+  std::_Exit(1);
 }
 
 // One direction: 56 bytes and the number of their message, in one cache line.
@@ -79,8 +79,9 @@ int PingPong(uint64_t rounds) {
     halves.push_back(SecondsSince(start) * 1e9 / 2);
   }
   waitpid(child, nullptr, 0);
-  std::nth_element(halves.begin(), halves.begin() + rounds / 2, halves.end());
-  std::printf("%.1f\n", halves[rounds / 2]);
+  const auto median = halves.begin() + static_cast<ptrdiff_t>(rounds / 2);
+  std::nth_element(halves.begin(), median, halves.end());
+  std::printf("%.1f\n", *median);
   return 0;
 }
 
@@ -94,7 +95,7 @@ int Memcpy(size_t bytes) {
       asm volatile("" : : "r"(to.data()) : "memory");
     }
   }
-  std::printf("%.0f\n", copied / SecondsSince(start));
+  std::printf("%.0f\n", static_cast<double>(copied) / SecondsSince(start));
   return 0;
 }
 
@@ -125,7 +126,8 @@ int UdpSink(const char* port) {
   }
   if (received == 0) return 1;
   std::printf("%.0f\n",
-              received / std::chrono::duration<double>(last - start).count());
+              static_cast<double>(received) /
+                  std::chrono::duration<double>(last - start).count());
   return 0;
 }
 

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -17,18 +18,19 @@ namespace {
 constexpr uint32_t kDepth = 64;
 constexpr uint32_t kBytes = 64;
 constexpr int kRounds = 50'000;
+constexpr int kAccess = IBV_ACCESS_LOCAL_WRITE;
 
 void Check(bool ok, const char* what) {
   if (ok) return;
   std::perror(what);
-  std::exit(1);
+  std::_Exit(1);
 }
 
 struct Device {
   ibv_context* context = nullptr;
   ibv_pd* pd = nullptr;
   ibv_gid gid{};
-  std::vector<char> buffer = std::vector<char>(2 * kBytes);
+  std::vector<char> buffer = std::vector<char>(size_t{2} * kBytes);
   ibv_mr* mr = nullptr;
 };
 
@@ -171,7 +173,7 @@ int main(int argc, char** argv) {
   Check(device.context != nullptr, "ibv_open_device");
   device.pd = ibv_alloc_pd(device.context);
   device.mr = ibv_reg_mr(device.pd, device.buffer.data(), device.buffer.size(),
-                         IBV_ACCESS_LOCAL_WRITE);
+                         kAccess);
   Check(device.mr != nullptr, "ibv_reg_mr");
   Check(ibv_query_gid(device.context, 1, 0, &device.gid) == 0, "ibv_query_gid");
 
@@ -193,7 +195,7 @@ int main(int argc, char** argv) {
   const double by_turns = NanosOfSend(device, pairs, count);
   const double cpu = CpuSeconds();
   constexpr unsigned kIdleSeconds = 2;
-  sleep(kIdleSeconds);
+  std::this_thread::sleep_for(std::chrono::seconds(kIdleSeconds));
   const double idle = (CpuSeconds() - cpu) / kIdleSeconds;
   std::printf(
       "{\"qps\": %zu, \"bytes_per_qp\": %.0f, \"ns_alone\": %.1f, "

@@ -432,7 +432,7 @@ absl::Status QueuePair::Post(std::span<const SendRequest> requests) {
   if (requests.empty()) return absl::OkStatus();
   const uint32_t old_head = send_head_, old_unsignaled = unsignaled_;
   uint32_t posted = 0;
-  const absl::Status status =
+  absl::Status status =
       qp_ex_ != nullptr ? PostByWrApi(requests) : PostByList(requests, &posted);
   if (!status.ok()) [[unlikely]] {
     send_head_ = old_head + posted;

@@ -53,6 +53,7 @@ TEST(CounterSet, LosesNoAdditionOfAnyThread) {
   std::latch start(kThreads);
   {
     std::vector<std::jthread> threads;
+    threads.reserve(kThreads);
     for (int t = 0; t < kThreads; ++t) {
       threads.emplace_back([&counters, &start, t] {
         counters.Get("thread_" + std::to_string(t), "");

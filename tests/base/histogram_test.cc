@@ -213,17 +213,20 @@ TEST_P(HistogramOfDistribution, AgreesWithTheSortedValuesToThreeDigits) {
   const Histogram histogram = HistogramOf(values);
   std::sort(values.begin(), values.end());
 
+  const auto count = static_cast<double>(values.size());
   for (const double p : kPercentiles) {
-    const double rank = std::ceil(p / 100 * values.size() - 1e-6);
-    const uint64_t exact = values[std::max(rank, 1.0) - 1];
+    const double rank = std::ceil(p / 100 * count - 1e-6);
+    const uint64_t exact = values[static_cast<size_t>(std::max(rank, 1.0)) - 1];
     EXPECT_GE(histogram.ValueAtPercentile(p), exact) << "p" << p;
     EXPECT_LE(histogram.ValueAtPercentile(p), exact + exact / 1000) << "p" << p;
   }
   double sum = 0, squares = 0;
-  for (const uint64_t value : values) sum += value;
-  const double mean = sum / values.size();
-  for (const uint64_t value : values) squares += std::pow(value - mean, 2);
-  const double stddev = std::sqrt(squares / values.size());
+  for (const uint64_t value : values) sum += static_cast<double>(value);
+  const double mean = sum / count;
+  for (const uint64_t value : values) {
+    squares += std::pow(static_cast<double>(value) - mean, 2);
+  }
+  const double stddev = std::sqrt(squares / count);
   EXPECT_NEAR(histogram.mean(), mean, mean / 2000);
   EXPECT_NEAR(histogram.stddev(), stddev, mean / 2000 + stddev / 1000);
 }

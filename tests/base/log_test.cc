@@ -141,13 +141,15 @@ TEST_F(Log, EachRecordReachesOneSinkWhileSinksAreReplaced) {
     bool alive_ = true;
     std::atomic<int>& total_;
   };
+  constexpr int kLoggers = 2;
   constexpr int kEach = 2'000;
   std::atomic<int> total = 0;
   SetLogSink(std::make_shared<CountingSink>(total));
 
   {
     std::vector<std::jthread> loggers;
-    for (int t = 0; t < 2; ++t) {
+    loggers.reserve(kLoggers);
+    for (int t = 0; t < kLoggers; ++t) {
       loggers.emplace_back([] {
         for (int i = 0; i < kEach; ++i) ND_LOG(kError, "i = ", i);
       });
@@ -157,7 +159,7 @@ TEST_F(Log, EachRecordReachesOneSinkWhileSinksAreReplaced) {
     }
   }
 
-  EXPECT_EQ(total, 2 * kEach);
+  EXPECT_EQ(total, kLoggers * kEach);
 }
 
 TEST(FormatLogRecord, IsOneLineWithTimeLevelAndPlace) {

@@ -91,6 +91,7 @@ TEST(MpscRing, CarriesEverythingFromFourThreadsEachInItsOrder) {
   MpscRing<Item> ring(64);
 
   std::vector<std::jthread> producers;
+  producers.reserve(kProducers);
   for (int p = 0; p < kProducers; ++p) {
     producers.emplace_back([&ring, p] {
       for (int i = 0; i < kEach; ++i) {

@@ -101,7 +101,7 @@ TEST(Doctor, ComparesThePathMtuWithTheInterfaces) {
 
 TEST(Doctor, KnowsWhatALockedMemoryLimitAllows) {
   DoctorFacts facts = HealthyHost();
-  facts.memlock = 64 * 1024;
+  facts.memlock = 64 << 10;
   EXPECT_THAT(Diagnose(facts),
               Says(Grade::kFail, "locked memory", "64K", "ulimit -l"));
   facts.memlock = 8 << 20;

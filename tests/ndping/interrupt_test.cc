@@ -2,8 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
-
-#include <cstdlib>
+#include <unistd.h>
 
 #include "ndping/cli/exit_status.h"
 
@@ -15,7 +14,7 @@ namespace {
 TEST(InterruptDeathTest, ASignalBeforeArmingEndsTheProcess) {
   EXPECT_EXIT(
       {
-        if (!Interrupt::Install().ok()) std::exit(1);
+        if (!Interrupt::Install().ok()) _exit(1);
         raise(SIGINT);
       },
       testing::ExitedWithCode(kExitInterrupted), "");
@@ -28,7 +27,7 @@ TEST(InterruptDeathTest, TheFirstSignalCancelsAndTheSecondEndsTheProcess) {
         const Cancellation& cancellation = (*interrupt)->Arm();
         raise(SIGTERM);
         if (!cancellation.cancelled() || !(*interrupt)->received()) {
-          std::exit(1);
+          _exit(1);
         }
         raise(SIGINT);
       },

@@ -212,8 +212,10 @@ TEST_F(Rping, PingsKeepTheirInterval) {
 
 TEST_F(Rping, ServesManyClientsAtOnce) {
   RunningServer server;
+  constexpr int kClients = 6;
   std::vector<std::future<RpingResult>> clients;
-  for (int i = 0; i < 6; ++i) {
+  clients.reserve(kClients);
+  for (int i = 0; i < kClients; ++i) {
     clients.push_back(std::async(std::launch::async, [&] {
       return RunClient(ClientOf(server, 20, 1024));
     }));

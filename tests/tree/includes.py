@@ -106,11 +106,11 @@ def own_header_errors(path: pathlib.Path, src: pathlib.Path) -> list[str]:
 
 def public_errors(path: pathlib.Path) -> list[str]:
     return [
-        f"{path}:{number}: a public header includes only std and nd/"
+        f"{path}:{number}: a public header includes only std, nd/ and absl/status/"
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if (match := INCLUDE.match(line))
         and "/" in match.group(2)
-        and not match.group(2).startswith(("nd/", "sys/"))
+        and not match.group(2).startswith(("nd/", "sys/", "absl/status/"))
     ]
 
 

@@ -404,9 +404,11 @@ TEST_F(CmRefusal, BurstBeyondTheBacklogIsToldThatTheServerIsBusy) {
   std::atomic<int> connecting{0};
   // Kept: a client that goes at once can be gone before Accept has returned.
   std::vector<std::unique_ptr<CmId>> ids;
+  ids.reserve(kClients);
   for (int i = 0; i < kClients; ++i)
     ids.push_back(Resolved(listener->address()));
   std::vector<std::future<absl::Status>> clients;
+  clients.reserve(kClients);
   for (int i = 0; i < kClients; ++i) {
     clients.push_back(std::async(std::launch::async, [&connecting, &ids, i] {
       Side side(*ids[i]);

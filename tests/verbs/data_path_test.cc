@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstring>
 #include <numeric>
+#include <span>
 
 #include "verbs/completion_waiter.h"
 #include "verbs/hand_pair.h"
@@ -23,8 +24,8 @@ void FillWith(std::vector<std::byte>& memory, size_t length, int seed) {
 }
 
 bool SameBytes(const HandPair& pair, size_t length) {
-  return std::equal(pair.a.memory.begin(), pair.a.memory.begin() + length,
-                    pair.b.memory.begin());
+  return std::ranges::equal(std::span(pair.a.memory).first(length),
+                            std::span(pair.b.memory).first(length));
 }
 
 uint64_t WordAt(const HandEnd& end, size_t offset) {

@@ -5,9 +5,9 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <string>
 
+#include "base/environment.h"
 #include "verbs/address.h"
 #include "verbs/device.h"
 
@@ -15,9 +15,8 @@ namespace nd::verbs {
 
 inline SocketAddress EnvAddress(const char* name, const char* otherwise,
                                 uint16_t port) {
-  const char* const value = std::getenv(name);
-  return SocketAddress::Parse(value != nullptr ? value : otherwise, port)
-      .value();
+  const char* const value = Environment(name);
+  return SocketAddress::Parse(*value != '\0' ? value : otherwise, port).value();
 }
 
 // Of this side's device and of the peer's, by family (AF_INET or AF_INET6).

@@ -132,7 +132,7 @@ absl::Status UnknownWord(const CLI::App& root, const CLI::App& app) {
 
 // CLI11's exceptions in words of our own.
 std::string CauseOf(const CLI::Error& error, const CLI::App& app) {
-  const std::string text = error.what();
+  std::string text = error.what();
   if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
     return absl::StrCat(app.get_name(), ": ", text);
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <numeric>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -135,7 +136,8 @@ class ManualPage : public CLI::Formatter {
 CLI::Option* AddOption(CLI::App& app, const std::string& name,
                        const std::string& value, const std::string& help,
                        Parse parse) {
-  const auto parse_all = [name, parse](const CLI::results_t& values) {
+  auto parse_all = [name,
+                    parse = std::move(parse)](const CLI::results_t& values) {
     for (const std::string& text : values) {
       if (const absl::Status status = parse(text); !status.ok()) {
         throw CLI::ValidationError(name, std::string(status.message()));
@@ -143,7 +145,7 @@ CLI::Option* AddOption(CLI::App& app, const std::string& name,
     }
     return true;
   };
-  return app.add_option(name, parse_all, help)
+  return app.add_option(name, std::move(parse_all), help)
       ->type_size(1)
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)

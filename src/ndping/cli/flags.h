@@ -24,10 +24,11 @@ using Parse = std::function<absl::Status(absl::string_view)>;
 // the form StatusOr<T>(string_view), returns.
 template <typename Parser, typename Target>
 Parse Into(Parser parse, Target& target) {
-  return [parse, &target](absl::string_view text) {
+  return [parse, &target](absl::string_view text) -> absl::Status {
     auto value = parse(text);
-    if (value.ok()) target = *std::move(value);
-    return value.status();
+    if (!value.ok()) return value.status();
+    target = *std::move(value);
+    return absl::OkStatus();
   };
 }
 

@@ -89,7 +89,7 @@ absl::Status PingHarness(const PingCommand& command, const Interrupt& interrupt,
                              .port = command.port.value_or(kHarnessPort),
                              .from = command.from}));
   ND_ASSIGN_OR_RETURN(const v1::ServerInfo info, client->GetServerInfo());
-  const absl::Status status =
+  absl::Status status =
       client->Run(PingSpec(command, info.limits()), interrupt.Arm(), observer)
           .status();
   // The connection is reliable: at most the ping on which it broke is lost.

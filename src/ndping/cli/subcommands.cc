@@ -1,11 +1,13 @@
 #include "ndping/cli/subcommands.h"
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
+#include "base/status.h"
 #include "ndping/cli/flags.h"
 #include "ndping/rping/rping.h"
 #include "ndping/text/units.h"
@@ -32,10 +34,10 @@ void SetPage(CLI::App& command, absl::string_view text,
 }
 
 Parse AppendThreshold(OutputOptions& output) {
-  return [&output](absl::string_view text) {
-    auto threshold = Threshold::Parse(text);
-    if (threshold.ok()) output.thresholds.push_back(*std::move(threshold));
-    return threshold.status();
+  return [&output](absl::string_view text) -> absl::Status {
+    ND_ASSIGN_OR_RETURN(auto threshold, Threshold::Parse(text));
+    output.thresholds.push_back(std::move(threshold));
+    return absl::OkStatus();
   };
 }
 

@@ -36,7 +36,7 @@ Defaults DefaultsOf(TestName test) {
               .depth = 1,
               .inline_bytes = 220};
     case TestName::kBandwidth:
-      return {.size = 64 * 1024,
+      return {.size = uint64_t{64} << 10,
               .iterations = 5000,
               .duration{},
               .warmup = 100,
@@ -119,7 +119,7 @@ absl::Status CheckTogether(const TestOptions& options) {
 // The default depth, but so that all messages on their way fit into 64 MiB: a
 // sweep up to large sizes shall not hit the server's memory limit by default.
 uint32_t DefaultDepth(const TestOptions& options, const v1::TestSpec& spec) {
-  constexpr uint64_t kBudget = 64 * 1024 * 1024;
+  constexpr uint64_t kBudget = uint64_t{64} << 20;
   const uint64_t largest =
       std::max<uint64_t>(1, *std::ranges::max_element(spec.sizes()));
   const uint64_t fits = kBudget / spec.qps() / largest;

@@ -73,7 +73,7 @@ void CqReader::Yield() {
 // the request that failed: the flush is not the cause.
 absl::Status CqReader::CauseOf(const verbs::Completion& failed) {
   if (failed.status != IBV_WC_WR_FLUSH_ERR) return failed.ToStatus();
-  const absl::Status flushed = failed.ToStatus();
+  absl::Status flushed = failed.ToStatus();
   const Deadline deadline = Deadline::After(kCauseWait);
   for (;;) {
     for (const verbs::Completion& completion : batch_) {

@@ -60,8 +60,9 @@ std::string Hex(std::byte value) {
 
 std::byte LastByteOf(const PatternKey& key) {
   // Odd factors, so that neighbours differ.
-  return static_cast<std::byte>(key.sequence + 1 + key.qp * 37 +
-                                key.phase * 59 + (key.from_client ? 113 : 0));
+  return static_cast<std::byte>(key.sequence + 1 + uint64_t{key.qp} * 37 +
+                                uint64_t{key.phase} * 59 +
+                                (key.from_client ? 113 : 0));
 }
 
 void FillPattern(const PatternKey& key, std::span<std::byte> out) {

@@ -38,7 +38,7 @@ std::optional<absl::Status> Findings::Local() const {
 }
 
 absl::Status Findings::Cause() const {
-  const absl::Status local = Local().value_or(absl::UnknownError(""));
+  absl::Status local = Local().value_or(absl::UnknownError(""));
   if (vanished_) return local;
   if (mute_) {
     return absl::Status(local.code(), absl::StrCat(local.message(), "; ", peer_,

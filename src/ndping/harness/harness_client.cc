@@ -116,15 +116,15 @@ absl::Status ClientTest::Connect(const Dialer::Target& target) {
        // The job's own deadline passes first and says who did not answer.
        .limit = limit + session_.timing().message,
        .check = [this] { return CheckInterrupt("connecting"); }},
-      [&] {
-        absl::StatusOr<std::unique_ptr<TestSide>> side =
+      [&]() -> absl::Status {
+        ND_ASSIGN_OR_RETURN(
+            side_,
             options_.dialer->Connect(
                 {.spec = spec_,
                  .client = true,
                  .max_memory = options_.limits.max_memory()},
-                target, Deadline::After(limit), session_.cancellation());
-        if (side.ok()) side_ = *std::move(side);
-        return side.status();
+                target, Deadline::After(limit), session_.cancellation()));
+        return absl::OkStatus();
       }));
   ND_ASSIGN_OR_RETURN(watch_, ConnectionWatch::Start(*side_, session_));
   ND_RETURN_IF_ERROR(call_.Send(side_->layout()));

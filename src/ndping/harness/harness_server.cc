@@ -163,7 +163,7 @@ class HarnessServerImpl final : public HarnessServer {
 
   absl::Status Serve(const Cancellation& stop) override {
     for (;;) {
-      const absl::Status waited =
+      absl::Status waited =
           WaitReadable(stop.fd(), Deadline::After(kReapInterval), nullptr);
       service_->Reap();
       if (absl::IsDeadlineExceeded(waited)) continue;

@@ -172,14 +172,14 @@ absl::Status ServerCall::Connect() {
        // The job's own deadline passes first and says what was missing.
        .limit = limit + options_.timing.message,
        .check = nullptr},
-      [&] {
-        absl::StatusOr<std::unique_ptr<TestSide>> side =
+      [&]() -> absl::Status {
+        ND_ASSIGN_OR_RETURN(
+            side_,
             guest_->Accept({.spec = spec_,
                             .client = false,
                             .max_memory = options_.limits.max_memory()},
-                           Deadline::After(limit), session_->cancellation());
-        if (side.ok()) side_ = *std::move(side);
-        return side.status();
+                           Deadline::After(limit), session_->cancellation()));
+        return absl::OkStatus();
       }));
   ND_ASSIGN_OR_RETURN(watch_, ConnectionWatch::Start(*side_, *session_));
   ND_ASSIGN_OR_RETURN(const v1::Layout layout, session_->Receive<v1::Layout>(

@@ -355,17 +355,15 @@ absl::StatusOr<TestSession::PhaseOutcome> TestSession::RunPhase(
     TestSide& side, const PhaseOptions& options, Histogram* latencies) {
   Phase phase(*this, options);
   v1::PhaseReport report;
-  const absl::Status status =
-      Perform({.doing = absl::StrCat("phase ", options.index, " (",
-                                     FormatSize(options.size), " bytes)"),
-               .limit = options.longest,
-               .check = [&phase] { return phase.Check(); }},
-              [&] {
-                absl::StatusOr<v1::PhaseReport> ran =
-                    side.Run(options.index, phase, latencies);
-                if (ran.ok()) report = *std::move(ran);
-                return ran.status();
-              });
+  const absl::Status status = Perform(
+      {.doing = absl::StrCat("phase ", options.index, " (",
+                             FormatSize(options.size), " bytes)"),
+       .limit = options.longest,
+       .check = [&phase] { return phase.Check(); }},
+      [&]() -> absl::Status {
+        ND_ASSIGN_OR_RETURN(report, side.Run(options.index, phase, latencies));
+        return absl::OkStatus();
+      });
   MutexLock lock(&mutex_);
   armed_ = false;
   if (!status.ok()) return status;

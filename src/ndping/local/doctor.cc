@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -101,8 +101,8 @@ Check JudgeDevices(const DoctorFacts& facts) {
 
 Check JudgeNode(const DoctorFacts& facts, const DeviceNode& node) {
   if (node.open_errno == 0) return Ok(node.path, "can be opened");
-  const std::string found =
-      absl::StrCat("cannot be opened: ", std::strerror(node.open_errno));
+  const std::string found = absl::StrCat(
+      "cannot be opened: ", std::generic_category().message(node.open_errno));
   if (node.open_errno == ENOENT) {
     return Fail(node.path, found,
                 "as root: modprobe rdma_ucm; in a container, pass it in "

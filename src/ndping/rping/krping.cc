@@ -246,7 +246,7 @@ absl::Status ServePings(const KrpingOptions& options,
   out << "krping: waiting for a client at " << server->address().ToString()
       << std::endl;
   Printer printer(options, out);
-  const absl::Status status = server->Serve(interrupt, &printer);
+  absl::Status status = server->Serve(interrupt, &printer);
   out << "krping: " << server->counters().pings << " pings served" << std::endl;
   return status;
 }

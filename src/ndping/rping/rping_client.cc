@@ -35,7 +35,7 @@ class Client {
     ND_RETURN_IF_ERROR(Check());
     ND_RETURN_IF_ERROR(Connect());
     const Instant start = Clock::Monotonic().Now();
-    const absl::Status status = PingAll(start);
+    absl::Status status = PingAll(start);
     result_.elapsed_ns = NanosecondsSince(start);
     link_->Disconnect();
     return status;

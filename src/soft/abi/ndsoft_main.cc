@@ -15,6 +15,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "base/environment.h"
 #include "soft/abi/program.h"
 
 namespace nd::soft {
@@ -36,16 +38,11 @@ int Fail(int status, std::string_view problem) {
   return status;
 }
 
-// This program has one thread.
-// NOLINTBEGIN(concurrency-mt-unsafe)
-std::string Environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value != nullptr ? value : "";
-}
 void SetEnvironment(const char* name, const std::string& value) {
-  if (!value.empty()) setenv(name, value.c_str(), 1);
+  if (value.empty()) return;
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): this program has one thread
+  setenv(name, value.c_str(), 1);
 }
-// NOLINTEND(concurrency-mt-unsafe)
 
 // Beside this program: in the build tree, or as installed. Empty: nowhere.
 std::string LibraryPath() {
@@ -62,8 +59,10 @@ std::string LibraryPath() {
 // What LD_PRELOAD is to be. A sanitizer that the library was built with must
 // come before it.
 std::string Preload(const std::string& library) {
-  std::string preload = ND_SANITIZER_RUNTIME;
-  for (const std::string& path : {library, Environment("LD_PRELOAD")}) {
+  std::string preload;
+  for (const absl::string_view path :
+       {absl::string_view(ND_SANITIZER_RUNTIME), absl::string_view(library),
+        absl::string_view(Environment("LD_PRELOAD"))}) {
     if (path.empty()) continue;
     absl::StrAppend(&preload, preload.empty() ? "" : ":", path);
   }

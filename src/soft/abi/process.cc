@@ -1,17 +1,18 @@
 #include "soft/abi/process.h"
 
-#include <dirent.h>
 #include <pthread.h>
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <mutex>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "base/environment.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "soft/abi/hooks_off.h"
@@ -46,22 +47,18 @@ void ForgetInChild() {
 
 bool HostHasDevices() {
   const HooksOff off;
-  DIR* const directory = opendir("/sys/class/infiniband");
-  if (directory == nullptr) return false;
-  bool any = false;
-  while (const dirent* const entry = readdir(directory)) {
-    any = any || entry->d_name[0] != '.';
-  }
-  closedir(directory);
-  return any;
+  std::error_code error;  // then there is nothing to iterate over
+  const std::filesystem::directory_iterator devices("/sys/class/infiniband",
+                                                    error);
+  return devices != std::filesystem::directory_iterator();
 }
 
 // ND_DEVICE: "soft" and "none" decide; otherwise it serves where nothing else
 // does.
 bool Wanted() {
-  const char* const wish = std::getenv("ND_DEVICE");
-  if (wish != nullptr && std::strcmp(wish, "soft") == 0) return true;
-  if (wish != nullptr && std::strcmp(wish, "none") == 0) return false;
+  const absl::string_view wish = Environment("ND_DEVICE");
+  if (wish == "soft") return true;
+  if (wish == "none") return false;
   return !HostHasDevices();
 }
 
@@ -69,8 +66,7 @@ bool Wanted() {
 template <typename Parse>
 auto ReadVariable(const char* name, Parse parse)
     -> decltype(parse(absl::string_view())) {
-  const char* const value = std::getenv(name);
-  auto parsed = parse(absl::string_view(value != nullptr ? value : ""));
+  auto parsed = parse(Environment(name));
   if (parsed.ok()) return parsed;
   return absl::InvalidArgumentError(
       absl::StrCat(name, ": ", parsed.status().message()));

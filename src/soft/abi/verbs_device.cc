@@ -237,6 +237,7 @@ ibv_device** ibv_get_device_list(int* count) {
   std::vector<ibv_device*> devices = RealDevices(real);
   if (SoftIsActive()) devices.push_back(SoftDeviceHandle());
   auto** const list = static_cast<ibv_device**>(
+      // NOLINTNEXTLINE(bugprone-sizeof-expression): it holds pointers
       std::calloc(devices.size() + 2, sizeof(ibv_device*)));
   if (list == nullptr) {
     FreeRealList(real);

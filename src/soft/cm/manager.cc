@@ -191,7 +191,7 @@ template <typename Command>
 absl::Status CmManager::OnConnection(CmHandle handle, Command command) {
   Connection* const connection = connections_.FindHandle(handle);
   if (connection == nullptr) return NoSuchHandle();
-  const absl::Status status = command(*connection);
+  absl::Status status = command(*connection);
   connections_.Settle(*connection);
   return status;
 }

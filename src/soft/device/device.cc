@@ -58,7 +58,6 @@ Device::Device(const Options& options, std::unique_ptr<Network> network,
       host_(std::make_shared<const HostAddresses>(options.host)),
       active_mtu_(LargestMtu(options.host.mtu_bytes)),
       clock_(clock),
-      random_(random),
       network_(std::move(network)),
       cm_({.device = {.guid = options.host.guid,
                       .gids = options.host.addresses(),
@@ -564,7 +563,7 @@ bool Device::Progress() {
   if (const auto due = cm_.NextDeadline(); due && *due <= now) {
     CmOutput output;
     cm_.Expire(now, output);
-    Deliver(std::move(output));
+    Deliver(output);
     any = true;
   }
   RetryStarved();
@@ -682,10 +681,11 @@ void Device::Remove() {
 }
 
 void Device::RejectSome(Instant now, CmOutput& output) {
+  FaultPlan& faults = *faults_;
   std::vector<CmHandle> rejected;
   std::erase_if(output.events, [&](const CmEvent& event) {
     if (event.type != CmEventType::kConnectRequest ||
-        !faults_->RejectConnection()) {
+        !faults.RejectConnection()) {
       return false;
     }
     rejected.push_back(event.handle);
@@ -712,7 +712,7 @@ void Device::OnArrival(const Arrival& arrival) {
   if (heard || !qp->heard()) return;
   CmOutput output;
   cm_.NotifyFirstPacket(qp->number(), now_, output);
-  Deliver(std::move(output));
+  Deliver(output);
 }
 
 // Who sends to a group and is in it hears itself, unless it wants not to.
@@ -737,7 +737,7 @@ void Device::OnPeerGone(uint32_t slot) {
         return SlotOf(id) == slot && IsLocal(address);
       },
       clock_.Now(), output);
-  Deliver(std::move(output));
+  Deliver(output);
 }
 
 // ---- QP1.
@@ -753,13 +753,13 @@ void Device::OnMad(const Arrival& arrival) {
   CmOutput output;
   cm_.HandleMad({.source = arrival.path.source,
                  .destination = arrival.path.destination,
-                 .mad = *std::move(mad)},
+                 .mad = *mad},
                 now, output);
   if (faults_ != nullptr) RejectSome(now, output);
-  Deliver(std::move(output));
+  Deliver(output);
 }
 
-void Device::Deliver(CmOutput output) {
+void Device::Deliver(const CmOutput& output) {
   for (const CmDatagram& datagram : output.datagrams) SendMad(datagram);
   if (!output.datagrams.empty()) network_->Flush();
   WakeForWork();

@@ -125,7 +125,7 @@ class Device final : private ArrivalSink {
     take_cm_event_ = std::move(take);
   }
   // Sends the MADs and hands the events on.
-  void Deliver(CmOutput output) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Deliver(const CmOutput& output) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Network& network() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return *network_; }
 
   // Tells of events of the port and of the device until it is forgotten.
@@ -216,7 +216,6 @@ class Device final : private ArrivalSink {
   std::shared_ptr<const HostAddresses> host_ ABSL_GUARDED_BY(host_lock_);
   const ibv_mtu active_mtu_;
   const Clock& clock_;
-  Random& random_;
   std::atomic<bool> polled_{false};
   std::atomic<bool> napping_{false};
   std::atomic<bool> port_up_{true};

@@ -529,17 +529,15 @@ std::optional<ReceiveWork> QueuePair::Take() {
 bool QueuePair::SplitForGrh() {
   grh_segments_.clear();
   size_t left = kGrhBytes;
-  size_t whole = 0;
-  for (Segment& segment : receive_segments_) {
-    const size_t part = std::min(left, segment.size());
-    grh_segments_.push_back(segment.first(part));
-    segment = segment.subspan(part);
+  auto rest = receive_segments_.begin();
+  for (; rest != receive_segments_.end(); ++rest) {
+    const size_t part = std::min(left, rest->size());
+    grh_segments_.push_back(rest->first(part));
+    *rest = rest->subspan(part);
     left -= part;
-    if (!segment.empty()) break;
-    ++whole;
+    if (!rest->empty()) break;
   }
-  receive_segments_.erase(receive_segments_.begin(),
-                          receive_segments_.begin() + whole);
+  receive_segments_.erase(receive_segments_.begin(), rest);
   return left == 0;
 }
 

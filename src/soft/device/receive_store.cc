@@ -11,7 +11,7 @@ bool ReceiveStore::Post(uint64_t wr_id, std::span<const ibv_sge> sges) {
   if (size_ == slots_.size() || sges.size() > max_sges_) return false;
   const size_t slot = SlotOf(size_++);
   slots_[slot] = {.wr_id = wr_id, .sges = sges.size()};
-  std::ranges::copy(sges, sges_.begin() + slot * max_sges_);
+  std::ranges::copy(sges, std::span(sges_).subspan(slot * max_sges_).begin());
   return true;
 }
 

@@ -84,7 +84,7 @@ bool ReadAfter(absl::string_view text, Duration& after) {
   return absl::ConsumePrefix(&text, "after:") && Read(text, after);
 }
 
-bool ReadPortDown(absl::string_view text, FaultSpec::PortDown& down) {
+bool ReadPortDown(absl::string_view text, PortDownFault& down) {
   const std::vector<absl::string_view> parts = absl::StrSplit(text, ',');
   if (parts.size() > 2 || !ReadAfter(parts[0], down.after)) return false;
   if (parts.size() == 1) return true;

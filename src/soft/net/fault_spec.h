@@ -16,34 +16,36 @@ namespace nd::soft {
 
 // Numbers without a unit are probabilities, of a packet unless it says
 // otherwise; times count from when the device was opened.
-struct FaultSpec {
-  struct Delay {
-    double probability = 0;
-    Duration by{};
-    bool operator==(const Delay&) const = default;
-  };
-  struct FailedCompletion {
-    double probability = 0;  // of a signaled send
-    ibv_wc_status status = IBV_WC_SUCCESS;
-    bool operator==(const FailedCompletion&) const = default;
-  };
-  struct PortDown {
-    Duration after{};
-    std::optional<Duration> lasts{};  // none: it stays down
-    bool operator==(const PortDown&) const = default;
-  };
+struct DelayFault {
+  double probability = 0;
+  Duration by{};
+  bool operator==(const DelayFault&) const = default;
+};
 
+struct CompletionFault {
+  double probability = 0;  // of a signaled send
+  ibv_wc_status status = IBV_WC_SUCCESS;
+  bool operator==(const CompletionFault&) const = default;
+};
+
+struct PortDownFault {
+  Duration after{};
+  std::optional<Duration> lasts{};  // none: it stays down
+  bool operator==(const PortDownFault&) const = default;
+};
+
+struct FaultSpec {
   std::optional<uint64_t> seed{};
   double drop = 0;
   double duplicate = 0;
   double reorder = 0;
   double corrupt = 0;
-  Delay delay{};
+  DelayFault delay{};
   double rnr = 0;      // of a message that needs a receive
   double shuffle = 0;  // of a message with payload
-  FailedCompletion cqe{};
+  CompletionFault cqe{};
   double cm_reject = 0;  // of a request for a connection
-  std::optional<PortDown> port_down{};
+  std::optional<PortDownFault> port_down{};
   std::optional<Duration> gid_change{};
   std::optional<Duration> device_removal{};
 

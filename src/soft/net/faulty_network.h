@@ -49,8 +49,8 @@ class FaultyNetwork final : public Network {
   const FaultCounters& counters() const { return counters_; }
 
   uint32_t slot() const override { return network_->slot(); }
-  void SetLocalGids(std::vector<Gid> gids) override {
-    network_->SetLocalGids(std::move(gids));
+  void SetLocalGids(const std::vector<Gid>& gids) override {
+    network_->SetLocalGids(gids);
   }
   size_t Room(const Path& path, Qpn destination) override {
     return network_->Room(path, destination);

@@ -66,9 +66,9 @@ class HostNetwork final : public Network {
   const NetCounters& counters() const { return counters_; }
 
   uint32_t slot() const override { return slot_; }
-  void SetLocalGids(std::vector<Gid> gids) override {
-    local_gids_ = std::move(gids);
-    wire_.SetLocal(local_gids_);
+  void SetLocalGids(const std::vector<Gid>& gids) override {
+    local_gids_ = gids;
+    wire_.SetLocal(gids);
   }
   size_t Room(const Path& path, Qpn destination) override;
   size_t BurstBytes(const Path& path, Qpn destination) override;

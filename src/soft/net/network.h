@@ -46,6 +46,7 @@ struct HostService {
   Gid address{};
   bool ipv6_only = false;
 
+  // NOLINTNEXTLINE(modernize-use-nullptr): that 0 is the compiler's
   auto operator<=>(const HostService&) const = default;
 };
 
@@ -76,7 +77,7 @@ class Network {
   virtual uint32_t slot() const = 0;
   // The host's addresses: packets to them do not leave it, and packets from the
   // wire do not come from them.
-  virtual void SetLocalGids(std::vector<Gid> /*gids*/) {}
+  virtual void SetLocalGids(const std::vector<Gid>& /*gids*/) {}
 
   // Packets that can be sent now on this path to this QP. Who found no room is
   // told when to look again: fd() becomes readable, the next deadline comes, or

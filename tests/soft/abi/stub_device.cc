@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstdlib>
 
+#include "base/environment.h"
 #include "soft/abi/cm_device.h"
 #include "soft/abi/soft_device.h"
 
@@ -71,7 +72,7 @@ void CloseCmDevice(int fd) {
 }
 
 bool SoftIsActive() {
-  return active && std::getenv("ND_STUB_INACTIVE") == nullptr;
+  return active && *Environment("ND_STUB_INACTIVE") == '\0';
 }
 
 std::optional<PathFacts> CurrentPathFacts() {

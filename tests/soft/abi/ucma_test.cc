@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <span>
 
 #include "soft/abi/ucma_world.h"
 
@@ -1244,7 +1245,8 @@ void CutEverywhere(Program& program, uint32_t command, size_t least) {
   if constexpr (requires { body.response; }) body.response = PointerTo(answer);
   const auto whole = Bytes(command, body, answer.size());
   for (size_t size = 0; size < sizeof(rdma_ucm_cmd_hdr) + least; ++size) {
-    std::vector<std::byte> cut(whole.begin(), whole.begin() + size);
+    const auto part = std::span(whole).first(size);
+    std::vector<std::byte> cut(part.begin(), part.end());
     EXPECT_EQ(program.Write(cut), -EINVAL);
     if (size < sizeof(rdma_ucm_cmd_hdr)) continue;
     const auto in = static_cast<uint16_t>(size - sizeof(rdma_ucm_cmd_hdr));

@@ -8,7 +8,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -18,7 +18,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "base/bytes.h"
+#include "base/environment.h"
 #include "base/random.h"
 #include "soft/cm/manager.h"
 
@@ -478,8 +480,8 @@ class Simulation {
 };
 
 uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
-  const char* const value = std::getenv(name);
-  return value == nullptr ? otherwise : std::stoull(value);
+  uint64_t value = 0;
+  return absl::SimpleAtoi(Environment(name), &value) ? value : otherwise;
 }
 
 TEST(CmSimulation, BothSidesAgreeAndNothingIsLeft) {

@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
@@ -25,11 +24,12 @@ constexpr int kFiles = 64;
 constexpr int kGidIndex = 1;
 constexpr int kBytes = 8192;
 constexpr int kRounds = 50;
+constexpr int kAccess = IBV_ACCESS_LOCAL_WRITE;
 
 void Must(bool holds, const char* what) {
   if (holds) return;
-  fprintf(stderr, "closed_fds: %s: %s\n", what, strerror(errno));
-  exit(1);
+  fprintf(stderr, "closed_fds: %s: %m\n", what);
+  _exit(1);
 }
 
 // A device with a pair of connected queue pairs, whose completions make events.
@@ -82,8 +82,8 @@ Verbs* Open() {
   verbs->pd = ibv_alloc_pd(verbs->context);
   verbs->channel = ibv_create_comp_channel(verbs->context);
   verbs->cq = ibv_create_cq(verbs->context, 16, nullptr, verbs->channel, 0);
-  verbs->mr = ibv_reg_mr(verbs->pd, verbs->buffer, sizeof(verbs->buffer),
-                         IBV_ACCESS_LOCAL_WRITE);
+  verbs->mr =
+      ibv_reg_mr(verbs->pd, verbs->buffer, sizeof(verbs->buffer), kAccess);
   ibv_qp_init_attr init{};
   init.send_cq = init.recv_cq = verbs->cq;
   init.cap = {.max_send_wr = 4,

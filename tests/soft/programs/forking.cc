@@ -38,6 +38,7 @@ bool OpensDevice() {
     _exit(close_range(STDERR_FILENO + 1, UINT_MAX, 0) == 0 ? 0 : 1);
   }
   if (strcmp(way, "open") == 0) _exit(OpensDevice() ? 0 : 1);
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): of its threads a child has one
   unsetenv("ND_FORK_CHILD");
   execl("/bin/sh", "sh", "-c", way, nullptr);
   _exit(1);
@@ -58,6 +59,7 @@ void* Fork(void* way) {
 }
 
 [[gnu::constructor]] void Begin() {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): there is one thread yet
   char* const way = getenv("ND_FORK_CHILD");
   if (way == nullptr) return;
   pthread_t thread;

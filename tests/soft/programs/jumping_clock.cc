@@ -7,7 +7,7 @@
 
 namespace {
 
-constexpr time_t kDay = 24 * 60 * 60;
+constexpr time_t kDay = time_t{24} * 60 * 60;
 
 time_t Jump() {
   static std::atomic<bool> ahead;

@@ -9,7 +9,6 @@
 #include <rdma/rdma_cma.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -21,8 +20,8 @@ constexpr int kWaitMs = 5000;
 
 void Must(bool holds, const char* what) {
   if (holds) return;
-  fprintf(stderr, "moved_channel: %s: %s\n", what, strerror(errno));
-  exit(1);
+  fprintf(stderr, "moved_channel: %s: %m\n", what);
+  _exit(1);
 }
 
 void Move(rdma_event_channel& channel) {

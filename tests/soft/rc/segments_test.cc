@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 
 #include "soft/rc/bench.h"
 
@@ -24,7 +25,8 @@ TEST_F(SegmentsTest, EverySliceIsGatheredAsItLies) {
     for (size_t length = 0; length <= 20 - offset; ++length) {
       std::vector<std::byte> out(length);
       Gather({.segments = segments_, .offset = offset, .length = length}, out);
-      EXPECT_TRUE(std::equal(out.begin(), out.end(), bytes_.begin() + offset));
+      EXPECT_TRUE(
+          std::ranges::equal(out, std::span(bytes_).subspan(offset, length)));
     }
   }
 }

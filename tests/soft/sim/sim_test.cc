@@ -4,10 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <cstdlib>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
+#include "base/environment.h"
 #include "soft/sim/simulation.h"
 #include "soft/sim/unreliable.h"
 
@@ -17,10 +17,8 @@ namespace {
 constexpr uint64_t kSeeds = 500;
 
 uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
-  const char* const text = std::getenv(name);
   uint64_t value = 0;
-  if (text == nullptr || !absl::SimpleAtoi(text, &value)) return otherwise;
-  return value;
+  return absl::SimpleAtoi(Environment(name), &value) ? value : otherwise;
 }
 
 TEST(Simulation, EveryWorkComesToWhatItMust) {

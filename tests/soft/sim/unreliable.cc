@@ -289,7 +289,7 @@ UnreliableSimulation::UnreliableSimulation(uint64_t seed)
   }
   for (const auto& node : nodes_) {
     node->Reserve(0);
-    node->target_bytes = kMostPackets * mtu_bytes_;
+    node->target_bytes = size_t{kMostPackets} * mtu_bytes_;
     node->target_offset = node->Reserve(node->target_bytes);
     DrawMessages(*node);
   }

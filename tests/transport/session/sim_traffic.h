@@ -44,7 +44,6 @@ class Traffic {
   SimWorld& world_;
   const TrafficOptions options_;
   std::list<Flow> flows_;
-  size_t attached_ = 0;
 };
 
 }  // namespace nd::transport

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 
 #include "absl/strings/str_cat.h"
 
@@ -85,8 +86,8 @@ class SimWorld::End final : public Carrier {
   }
   void Send(uint64_t serial, uint64_t slot, size_t bytes,
             std::span<const LocalPiece> more, bool signal) override {
-    std::vector<std::byte> packet(SendSlot(slot).begin(),
-                                  SendSlot(slot).begin() + bytes);
+    const std::span<std::byte> begun = SendSlot(slot).first(bytes);
+    std::vector<std::byte> packet(begun.begin(), begun.end());
     for (const LocalPiece& piece : more) {
       packet.insert(packet.end(), piece.data, piece.data + piece.length);
     }

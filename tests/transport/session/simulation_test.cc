@@ -5,10 +5,12 @@
 // ND_SESSION_SEEDS=n and ND_SESSION_FIRST_SEED=n try others than the default.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
+#include <cstdint>
 #include <string>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "base/environment.h"
 #include "transport/session/sim_traffic.h"
 #include "transport/session/sim_world.h"
 
@@ -16,8 +18,8 @@ namespace nd::transport {
 namespace {
 
 uint64_t Setting(const char* name, uint64_t otherwise) {
-  const char* const text = std::getenv(name);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
+  uint64_t value = 0;
+  return absl::SimpleAtoi(Environment(name), &value) ? value : otherwise;
 }
 
 SimOptions RandomOptions(Random& random) {
