@@ -21,7 +21,7 @@ constexpr LayoutField kFields[] = {
     {"slots", &L::slots, 4, 4096},
     {.name = "slot_size",
      .value = &L::slot_size,
-     .min = 256,
+     .min = 320,  // the longest frame that is no message, 288
      .max = 1 << 20,
      .multiple_of = 64},
     {"eager_limit", &L::eager_limit, 0, (1 << 20) - kFrameHeaderSize},

@@ -66,7 +66,7 @@ struct LayoutLimits {
   SessionLayout at_least = {.latency_connections = 1,
                             .bulk_connections = 1,
                             .slots = 4,
-                            .slot_size = 256,
+                            .slot_size = 320,
                             .eager_limit = 0,
                             .eager_mode = EagerMode::kSend,
                             .digest = false,

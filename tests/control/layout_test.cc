@@ -84,7 +84,7 @@ TEST(LayoutFields, AreWhatTheProtocolSays) {
             "latency_connections 1..16 /1\n"
             "bulk_connections 1..16 /1\n"
             "slots 4..4096 /1\n"
-            "slot_size 256..1048576 /64\n"
+            "slot_size 320..1048576 /64\n"
             "eager_limit 0..1048544 /1\n"
             "keepalive_ns 10000000..3600000000000 /1 or 0\n"
             "stream_window 4096..1073741824 /1\n"

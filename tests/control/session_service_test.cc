@@ -179,7 +179,7 @@ TEST_F(SessionServiceTest, WishOutOfItsRangeIsNamed) {
   wish.slot_size = 100;
   EXPECT_EQ(Open(wish).status(),
             absl::InvalidArgumentError(absl::StrCat(
-                Named("OpenSession"), ": layout.slot_size: 100 is below 256")));
+                Named("OpenSession"), ": layout.slot_size: 100 is below 320")));
   EXPECT_THAT(host_.told(), ElementsAre());
   EXPECT_EQ(service_->statistics().refused, 1u);
 }
