@@ -305,7 +305,7 @@ absl::Status SessionClientImpl::Open(const SessionLayout& wish,
                                         : system_random_);
   absl::Status busy;
   for (int calls = 1;; ++calls) {
-    const absl::Status status = OpenOnce(request, deadline, cancel);
+    absl::Status status = OpenOnce(request, deadline, cancel);
     const bool again = status.GetPayload(kTryAgain).has_value();
     if (again) busy = status;
     const Duration pause = again ? backoff.Next() : Duration::zero();
