@@ -36,7 +36,8 @@ std::string FreshPrefix() {
 // A process's device, with memory and datagram queue pairs.
 class GroupDevice {
  public:
-  explicit GroupDevice(const std::string& prefix, const Limits& limits = {})
+  explicit GroupDevice(const std::string& prefix, const Limits& limits = {},
+                       FaultPlan* faults = nullptr)
       : gid_(WorldGid(1)), memory_(size_t{64} << 10) {
     HostNetworkOptions options;
     options.prefix = prefix;
@@ -45,7 +46,8 @@ class GroupDevice {
     (*network)->SetLocalGids({gid_});
     device = std::make_unique<Device>(
         Device::Options{.limits = limits,
-                        .host = {.gids = {{.gid = gid_, .interface = "eth0"}}}},
+                        .host = {.gids = {{.gid = gid_, .interface = "eth0"}}},
+                        .faults = faults},
         *std::move(network), Clock::Monotonic(), random_);
     pd_ = *device->AllocatePd();
     key_ = *device->RegisterMemory(
@@ -266,6 +268,20 @@ TEST_F(DeviceGroupsTest, AQueuePairInAGroupStays) {
   EXPECT_EQ(here_.device->DestroyQp(qp), EBUSY);
   ASSERT_EQ(here_.device->DetachFromGroup(*qp, Group(2)), 0);
   EXPECT_EQ(here_.device->DestroyQp(qp), 0);
+}
+
+TEST(DeviceGroups, ARemovedDeviceLetsQueuePairsInGroupsGo) {
+  FaultPlan faults(*ParseFaultSpec("device-removal=after:1s"), 1,
+                   Clock::Monotonic().Now() - std::chrono::seconds(1));
+  GroupDevice removed(FreshPrefix(), {}, &faults);
+  QueuePair* const qp = removed.CreateQp();
+  ASSERT_EQ(removed.device->AttachToGroup(*qp, Group(1)), 0);
+  ASSERT_EQ(removed.device->AttachToGroup(*qp, Group(2)), 0);
+  (void)removed.Completions();
+  ASSERT_TRUE(removed.device->removed());
+  EXPECT_EQ(removed.device->AttachToGroup(*qp, Group(3)), EIO);
+  EXPECT_EQ(removed.device->DetachFromGroup(*qp, Group(1)), EIO);
+  EXPECT_EQ(removed.device->DestroyQp(qp), 0);
 }
 
 TEST(DeviceGroups, LimitsHold) {
