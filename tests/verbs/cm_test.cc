@@ -450,7 +450,7 @@ TEST_F(CmRefusal, BurstBeyondTheBacklogIsToldThatTheServerIsBusy) {
 absl::Status ConnectToNobody(const Deadline& deadline,
                              const Cancellation* cancel = nullptr) {
   auto id = CmId::Create().value();
-  const absl::Status resolved =
+  absl::Status resolved =
       id->Resolve(SilentAddress(9999), std::nullopt, deadline, cancel);
   if (!resolved.ok()) return resolved;
   Side side(*id);
