@@ -49,7 +49,7 @@ std::unique_ptr<verbs::QueuePair> QpFor(const verbs::CmId& id) {
 absl::Status Connect(const verbs::SocketAddress& server,
                      std::span<const std::byte> private_data) {
   End end{.id = verbs::CmId::Create().value(), .qp = nullptr};
-  const absl::Status resolved = end.id->Resolve(
+  absl::Status resolved = end.id->Resolve(
       server, verbs::LocalAddress(server.family()), Soon(), nullptr);
   if (!resolved.ok()) return resolved;
   end.qp = QpFor(*end.id);

@@ -263,7 +263,7 @@ class Out final : public Outbox {
   size_t room_;
 };
 
-size_t ChooseSize(Choices& choices, uint32_t mtu) {
+size_t ChooseSize(Choices& choices, size_t mtu) {
   const size_t sizes[] = {0,       1,       7,           8,
                           mtu - 1, mtu,     mtu + 1,     3 * mtu,
                           2 * mtu, 5 * mtu, 2 * mtu - 1, kRegionBytes};

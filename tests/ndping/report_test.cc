@@ -318,7 +318,7 @@ TEST(Json, IsLaidOutForReaders) {
 TEST(Json, BytesThatAreNoTextDoNotBreakIt) {
   TestResult result = LatencyResult();
   result.server_version = "\xff\x01";
-  EXPECT_NO_THROW(Json::parse(Dump(ToJson(TestName::kLatency, result, {}))));
+  EXPECT_TRUE(Json::accept(Dump(ToJson(TestName::kLatency, result, {}))));
 }
 
 PingSummary Pings() {

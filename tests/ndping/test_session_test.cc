@@ -98,7 +98,7 @@ TEST_F(TestSessionTest, CloseAfterAFailureIsNotAGoodEnd) {
 
 TEST_F(TestSessionTest, DisconnectAfterThePeerWasToldIsNotTheCause) {
   BringToIdle();
-  const absl::Status failed = absl::AbortedError("qp 0: remote access error");
+  absl::Status failed = absl::AbortedError("qp 0: remote access error");
   const absl::Status status =
       session_->Perform({.doing = "phase 0", .limit = kWait, .check = nullptr},
                         [&] { return failed; });
@@ -216,7 +216,7 @@ TEST_F(TestSessionPhase, WhoWaitsForThePeerToBeDoneSleepsAllTheWhile) {
       session_->OnMessage(v1::PhaseDone());
     });
     const long before = SleepsOfThisThread();
-    const absl::Status waited = control.AwaitPeerDone();
+    absl::Status waited = control.AwaitPeerDone();
     EXPECT_LT(SleepsOfThisThread() - before, 10);
     EXPECT_TRUE(control.peer_done());
     peer.join();
@@ -228,7 +228,7 @@ TEST_F(TestSessionPhase, WhoWaitsForThePeerToBeDoneSleepsAllTheWhile) {
 TEST_F(TestSessionPhase, WhoWaitsForThePeerToBeDoneHearsThatTheTestEnds) {
   const absl::Status status = RunPhase([&](PhaseControl& control) {
     std::thread peer([&] { session_->OnVanished(""); });
-    const absl::Status waited = control.AwaitPeerDone();
+    absl::Status waited = control.AwaitPeerDone();
     peer.join();
     EXPECT_TRUE(absl::IsCancelled(waited)) << waited;
     return waited;

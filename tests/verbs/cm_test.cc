@@ -450,7 +450,7 @@ TEST_F(CmRefusal, BurstBeyondTheBacklogIsToldThatTheServerIsBusy) {
 absl::Status ConnectToNobody(const Deadline& deadline,
                              const Cancellation* cancel = nullptr) {
   auto id = CmId::Create().value();
-  const absl::Status resolved =
+  absl::Status resolved =
       id->Resolve(SilentAddress(9999), std::nullopt, deadline, cancel);
   if (!resolved.ok()) return resolved;
   Side side(*id);
@@ -588,7 +588,7 @@ TEST_F(CmDestruction, UnusedAndResolvedIdsGoQuietly) {
 TEST_F(CmSharedChannel, EachWaiterGetsTheEventsOfItsOwnId) {
   auto listener = Listen(PeerAddress(AF_INET));
   std::shared_ptr<CmEventChannel> channel = CmEventChannel::Create().value();
-  std::jthread server([&](std::stop_token stop) {
+  std::jthread server([&](const std::stop_token& stop) {
     while (!stop.stop_requested()) {
       auto request =
           listener->Next(Deadline::After(milliseconds(100)), nullptr);
@@ -620,7 +620,7 @@ TEST_F(CmSharedChannel, EachWaiterGetsTheEventsOfItsOwnId) {
 TEST_F(CmSharedChannel, IdsAreDestroyedWhileAnotherThreadDispatches) {
   auto listener = Listen(PeerAddress(AF_INET));
   std::shared_ptr<CmEventChannel> channel = CmEventChannel::Create().value();
-  std::jthread dispatcher([&](std::stop_token stop) {
+  std::jthread dispatcher([&](const std::stop_token& stop) {
     while (!stop.stop_requested()) {
       ASSERT_TRUE(channel->Dispatch().ok());
       std::this_thread::yield();
@@ -730,6 +730,7 @@ TEST_F(CmListener, WaitEndsAtTheDeadlineAndByCancellation) {
 class CmDeviceRemoval : public RdmaTest {
  protected:
   static void Run(const std::string& command) {
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): glibc's is for threads
     ASSERT_EQ(std::system(command.c_str()), 0) << command;
   }
   static void AddDevice(const std::string& name, const std::string& address) {

@@ -235,7 +235,7 @@ absl::Status TestSession::Perform(const Work& work,
     result = std::move(status);
     changed_.SignalAll();
   });
-  const absl::Status watched = Watch(work, result);
+  absl::Status watched = Watch(work, result);
   // Whatever it was that ended the wait, it has cancelled the job as well.
   worker.join();
   if (result->ok() || (watched.ok() && work.may_close)) return watched;

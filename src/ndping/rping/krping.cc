@@ -264,13 +264,14 @@ absl::Status Ping(const KrpingOptions& options, const Cancellation& interrupt,
                                             interrupt, printer);
   if (result.transmitted == 0) return result.status;
   const Histogram& times = result.round_trips;
+  const auto us = [](uint64_t ns) { return static_cast<double>(ns) / 1e3; };
   out << absl::StrFormat(
              "krping: %d pings of %d bytes came back, %d did not, %d wrong; "
              "round trip min/p50/p99/max %.1f/%.1f/%.1f/%.1f us",
              result.received, options.size,
              result.transmitted - result.received, result.mismatched,
-             times.min() / 1e3, times.ValueAtPercentile(50) / 1e3,
-             times.ValueAtPercentile(99) / 1e3, times.max() / 1e3)
+             us(times.min()), us(times.ValueAtPercentile(50)),
+             us(times.ValueAtPercentile(99)), us(times.max()))
       << std::endl;
   return result.status;
 }

@@ -194,7 +194,7 @@ class Test {
   }
 
   absl::Status AwaitDisconnect() {
-    const absl::Status status = link_->Pause(Deadline::After(kTestTimeout));
+    absl::Status status = link_->Pause(Deadline::After(kTestTimeout));
     if (link_->disconnected()) return absl::OkStatus();
     if (!status.ok()) return status;
     return absl::DeadlineExceededError(absl::StrCat(

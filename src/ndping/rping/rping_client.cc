@@ -108,7 +108,7 @@ class Client {
         .timeout = options_.step_timeout + options_.size * kTimePerByte,
         .grace = kInterruptGrace};
     ND_RETURN_IF_ERROR(link_->SendAdvert(buffer.advert(), step));
-    const absl::Status status = link_->ReceiveAdvert(step).status();
+    absl::Status status = link_->ReceiveAdvert(step).status();
     if (status.ok() || !link_->disconnected() || sequence > 0) return status;
     return absl::Status(
         status.code(),

@@ -681,11 +681,11 @@ void Device::Remove() {
 }
 
 void Device::RejectSome(Instant now, CmOutput& output) {
-  FaultPlan& faults = *faults_;
+  FaultPlan* const faults = faults_;
   std::vector<CmHandle> rejected;
   std::erase_if(output.events, [&](const CmEvent& event) {
     if (event.type != CmEventType::kConnectRequest ||
-        !faults.RejectConnection()) {
+        !faults->RejectConnection()) {
       return false;
     }
     rejected.push_back(event.handle);

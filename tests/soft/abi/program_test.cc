@@ -20,13 +20,13 @@ class ProgramTest : public ::testing::Test {
 
   std::string File(const std::string& name, const std::string& content,
                    mode_t mode = 0755) const {
-    const std::string path = directory_ + "/" + name;
+    std::string path = directory_ + "/" + name;
     std::ofstream(path) << content;
     chmod(path.c_str(), mode);
     return path;
   }
   std::string CopyOf(const std::string& program) const {
-    const std::string path = directory_ + "/copy";
+    std::string path = directory_ + "/copy";
     std::filesystem::copy_file(program, path);
     return path;
   }

@@ -258,11 +258,17 @@ class DeviceWorld {
     server.wire->set_burst_bytes(bytes);
   }
 
+  // Whether either found something to do.
+  bool BothProgress() {
+    const bool any = client.Progress();
+    return server.Progress() || any;
+  }
+
   // Lets time pass.
   void Run(Duration duration) {
     constexpr Duration kStep = std::chrono::microseconds(100);
     for (Duration passed{}; passed <= duration; passed += kStep) {
-      while (client.Progress() | server.Progress()) continue;
+      while (BothProgress()) continue;
       clock.Advance(kStep);
     }
   }

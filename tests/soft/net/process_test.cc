@@ -50,14 +50,14 @@ TEST_F(ProcessTest, APeerThatIsKilledIsForgottenAndItsSlotReachedAgain) {
   Process us(options_);
   HostNetworkOptions theirs = options_;
   theirs.first_slot = 200;
-  for (int i = 0; i < 3; ++i) {
+  for (uint64_t i = 0; i < 3; ++i) {
     Child child([&] { Echo(theirs, path_, 100); });
     ASSERT_TRUE(Answers(us, 200)) << i;
     child.Kill();
     EXPECT_TRUE(ReceiveUntil({{&us}}, [&] {
       SendTo(*us.network, path_, QpnOf(200), 1, 4096);
       us.network->Flush();
-      return us.network->counters().dropped_no_peer > 100u * i;
+      return us.network->counters().dropped_no_peer > 100 * i;
     }));
     EXPECT_GT(us.network->Room(path_, QpnOf(200)), 0u);
   }
