@@ -24,6 +24,16 @@ absl::Status ListenError(absl::string_view call, const SocketAddress& address,
       return absl::AlreadyExistsError(
           absl::StrCat(what, ": another server listens there"));
     case EADDRNOTAVAIL:
+      // So, too, Linux calls a port where one of the two listens at all
+      // addresses or at a loopback address (cma_check_port).
+      if (address.is_wildcard() || address.is_loopback()) {
+        return absl::AlreadyExistsError(
+            absl::StrCat(what, ": another server listens there"));
+      }
+      return absl::FailedPreconditionError(
+          absl::StrCat(what,
+                       ": no RDMA device of this host has that address, or "
+                       "another server listens at that port of all addresses"));
     case ENODEV:
       return absl::FailedPreconditionError(
           absl::StrCat(what, ": no RDMA device of this host has that address"));

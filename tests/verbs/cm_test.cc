@@ -646,6 +646,16 @@ TEST_F(CmSharedChannel, MigratedIdIsReadFromItsNewChannel) {
   ExpectEvent(*c.client, RDMA_CM_EVENT_DISCONNECTED);
 }
 
+TEST_F(CmListener, SecondOneOnAPortOfAllAddressesIsRefused) {
+  auto first = Listen(PeerAddress(AF_INET));
+  const auto second = Listener::Create(
+      {.address =
+           SocketAddress::Parse("0.0.0.0", first->address().port()).value()});
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(std::string(second.status().message()),
+              HasSubstr("another server listens there"));
+}
+
 TEST_F(CmListener, SecondOneOnAPortIsRefused) {
   auto first = Listen(PeerAddress(AF_INET));
   const auto second = Listener::Create({.address = first->address()});
