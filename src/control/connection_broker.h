@@ -38,7 +38,7 @@ class ConnectionBroker final : public LinkInviter {
     // Takes the requests for links, on the broker's thread, which it must not
     // hold up. The session may just have been closed. Dropping a request
     // rejects it. Without this function nobody is invited to links.
-    std::function<void(LinkRequest)> on_link;
+    std::function<void(LinkRequest)> on_link{};
     Random* random = nullptr;  // null: the system's
     const Clock* clock = &Clock::Monotonic();
   };

@@ -12,6 +12,12 @@
 
 namespace nd::transport {
 
+// Counts run on for ever here and travel as their low 32 bits: the first from
+// `base` on that `low` abbreviates.
+constexpr uint64_t ExpandCount(uint64_t base, uint32_t low) {
+  return base + static_cast<uint32_t>(low - static_cast<uint32_t>(base));
+}
+
 // A request that was posted on a link. Its number is its serial.
 struct LinkWork {
   enum class Kind : uint8_t { kControl, kFrames, kWrite };

@@ -11,11 +11,6 @@ namespace {
 // How long an Abort may take to leave.
 constexpr Duration kAbortTime = std::chrono::seconds(1);
 
-// The count that `low` abbreviates, from `base` on.
-constexpr uint64_t Expand(uint64_t base, uint32_t low) {
-  return base + static_cast<uint32_t>(low - static_cast<uint32_t>(base));
-}
-
 }  // namespace
 
 void SessionCore::AddLink(uint32_t index, uint32_t incarnation,
@@ -184,7 +179,7 @@ void SessionCore::Settle(DepartedLink& link) {
   for (uint64_t i = link.works.begin(); i != link.works.end(); ++i) {
     if (link.works[i].takes_receive) --number;
   }
-  const uint64_t arrived = Expand(number, *link.peer_received);
+  const uint64_t arrived = ExpandCount(number, *link.peer_received);
   if (arrived > link.sent) {
     Fail(absl::InternalError(
         absl::StrCat("protocol error of the peer: it says that ",

@@ -8,11 +8,6 @@
 namespace nd::transport {
 namespace {
 
-// The count that `low` abbreviates, from `base` on.
-constexpr uint64_t Expand(uint64_t base, uint32_t low) {
-  return base + static_cast<uint32_t>(low - static_cast<uint32_t>(base));
-}
-
 // Whether all frames have the digest that they say. What is behind a wrong one
 // must be sent again, and what is before it must not, so it is known first.
 bool DigestsAreRight(std::span<const std::byte> packet) {
@@ -68,7 +63,7 @@ void SessionCore::OnPacket(uint32_t index, size_t bytes, Instant now) {
 void SessionCore::OnFrame(Link& link, const FrameView& frame,
                           ReceiveSlot& slot) {
   ++counters_.frames_received;
-  const uint64_t credits = Expand(link.credits, frame.header.credits);
+  const uint64_t credits = ExpandCount(link.credits, frame.header.credits);
   if (credits > link.sent + layout_.slots) {
     return Violate(link, "credits that go back, or beyond the slots");
   }
@@ -215,7 +210,7 @@ void SessionCore::OnStreamFrame(Link& link, Stream& stream,
 }
 
 const char* SessionCore::OnWindow(Stream& stream, uint32_t window) {
-  const uint64_t limit = Expand(stream.send_limit_, window);
+  const uint64_t limit = ExpandCount(stream.send_limit_, window);
   if (limit > stream.sent_cost_ + layout_.stream_window) {
     return "a window that goes back, or beyond what was agreed";
   }
