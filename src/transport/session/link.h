@@ -52,7 +52,6 @@ struct Link {
   Fifo<ReceiveSlot*> receives;
   uint64_t received = 0;
   uint64_t told = 0;     // receives posted, as the peer knows
-  uint32_t missing = 0;  // receives that could not be posted again
   uint64_t credits = 0;  // receives of the peer's
   uint64_t sent = 0;     // that consume one
   Fifo<LinkWork> works{};

@@ -26,12 +26,7 @@ void SessionCore::AddLink(uint32_t index, uint32_t incarnation,
   link.credits = layout_.slots;
   link.told = layout_.slots;
   --links_down_;
-  for (uint32_t i = 0; i < layout_.slots; ++i) {
-    assert(!free_slots_.empty());
-    ReceiveSlot& slot = *free_slots_.back();
-    free_slots_.pop_back();
-    PostReceive(link, slot);
-  }
+  for (uint32_t i = 0; i < layout_.slots; ++i) PostFreeSlot(link);
   if (state_ != State::kOpen) LoseLink(index, end_);
 }
 
@@ -48,40 +43,25 @@ void SessionCore::PostReceive(Link& link, ReceiveSlot& slot) {
   link.carrier->PostReceive(slot);
 }
 
-// A receive slot that nothing is in any more goes where one is missing.
-void SessionCore::TakeBack(ReceiveSlot& slot) {
-  for (Link& link : links_) {
-    if (link.missing == 0) continue;
-    if (link.state != Link::State::kUp && link.state != Link::State::kWaiting) {
-      continue;
-    }
-    --link.missing;
-    PostReceive(link, slot);
-    return;
-  }
-  free_slots_.push_back(&slot);
+void SessionCore::PostFreeSlot(Link& link) {
+  assert(!free_slots_.empty());
+  ReceiveSlot& slot = *free_slots_.back();
+  free_slots_.pop_back();
+  PostReceive(link, slot);
 }
 
 // After a packet: its slot, or another one if it is on loan, is posted again.
+// There is another one, or it would not have been loaned (MayLoan).
 void SessionCore::ReplaceSlot(Link& link, ReceiveSlot& slot) {
   const bool up =
       link.state == Link::State::kUp || link.state == Link::State::kWaiting;
-  if (slot.loans == 0) {
-    if (up) {
-      PostReceive(link, slot);
-    } else {
-      TakeBack(slot);
-    }
-    return;
+  if (slot.loans > 0) {
+    if (up) PostFreeSlot(link);
+  } else if (up) {
+    PostReceive(link, slot);
+  } else {
+    free_slots_.push_back(&slot);
   }
-  if (!up) return;
-  if (free_slots_.empty()) {
-    ++link.missing;
-    return;
-  }
-  ReceiveSlot& other = *free_slots_.back();
-  free_slots_.pop_back();
-  PostReceive(link, other);
 }
 
 void SessionCore::LoseLink(uint32_t index, absl::Status why) {
@@ -119,9 +99,8 @@ void SessionCore::OnDrained(uint32_t index) {
   ++links_down_;
   link.carrier = nullptr;
   while (!link.receives.empty()) {
-    ReceiveSlot& slot = *link.receives.front();
+    free_slots_.push_back(link.receives.front());
     link.receives.PopFront();
-    TakeBack(slot);
   }
   departed_.push_back({.serial = next_departed_++,
                        .index = index,
@@ -371,10 +350,7 @@ void SessionCore::EndAll() {
   for (auto& [id, stream] : streams_) {
     if (stream->end_.ok()) {
       stream->end_ = why;
-      while (Operation* const operation = stream->to_send_.first()) {
-        OperationQueue::Remove(*operation);
-        Done(*operation, why);
-      }
+      DropUnsent(*stream, why);
     }
     stream->receiving_.End(why, true);
   }

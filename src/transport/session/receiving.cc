@@ -28,15 +28,29 @@ absl::Status StatusOf(const Reason& reason, std::string_view who) {
 
 }  // namespace
 
-void SessionCore::OnPacket(uint32_t index, size_t bytes, Instant now) {
-  Link& link = links_[index];
+// The receive that something has come into; null where it is not looked at.
+ReceiveSlot* SessionCore::TakeReceive(Link& link, Instant now) {
   now_ = now;
-  if (link.receives.empty()) return;
+  if (link.receives.empty()) return nullptr;
   ReceiveSlot& slot = *link.receives.front();
   link.receives.PopFront();
   link.heard = now;
   link.pinged = link.ping_due = false;
-  if (state_ != State::kOpen || link.deaf) return ReplaceSlot(link, slot);
+  if (state_ == State::kOpen && !link.deaf) return &slot;
+  ReplaceSlot(link, slot);
+  return nullptr;
+}
+
+void SessionCore::CountReceived(Link& link) {
+  ++link.received;
+  ++counters_.packets_received;
+}
+
+void SessionCore::OnPacket(uint32_t index, size_t bytes, Instant now) {
+  Link& link = links_[index];
+  ReceiveSlot* const taken = TakeReceive(link, now);
+  if (taken == nullptr) return;
+  ReceiveSlot& slot = *taken;
   const std::span<const std::byte> packet(slot.memory.data, bytes);
   if (layout_.digest && !DigestsAreRight(packet)) {
     link.deaf = true;
@@ -44,11 +58,10 @@ void SessionCore::OnPacket(uint32_t index, size_t bytes, Instant now) {
                                                      " has a wrong digest")));
     return ReplaceSlot(link, slot);
   }
-  ++link.received;
-  ++counters_.packets_received;
+  CountReceived(link);
   // The slot stays as long as its frames are looked at.
   ++slot.loans;
-  PacketReader reader(packet, layout_.digest);
+  PacketReader reader(packet, layout_.digest, layout_.eager_limit);
   FrameView frame;
   while (state_ == State::kOpen && reader.Next(frame)) {
     OnFrame(link, frame, slot);

@@ -101,15 +101,19 @@ void SessionCore::Expire(Operation& operation) {
 void SessionCore::End(Stream& stream, const absl::Status& why) {
   if (!stream.end_.ok()) return;
   stream.end_ = why;
-  while (Operation* const operation = stream.to_send_.first()) {
-    OperationQueue::Remove(*operation);
-    Done(*operation, why);
-  }
+  DropUnsent(stream, why);
   for (Outgoing& transfer : outgoing_) {
     if (transfer.stream == &stream) GiveUp(transfer, why);
   }
   stream.receiving_.End(why, state_ == State::kEnded);
   MaybeForget(stream);
+}
+
+void SessionCore::DropUnsent(Stream& stream, const absl::Status& why) {
+  while (Operation* const operation = stream.to_send_.first()) {
+    OperationQueue::Remove(*operation);
+    Done(*operation, why);
+  }
 }
 
 void SessionCore::Unreference(Stream& stream) {
@@ -183,8 +187,8 @@ std::string SessionCore::Describe() const {
     absl::StrAppend(&text, "link ", link.index, ": state ",
                     static_cast<int>(link.state), ", credits ", link.credits,
                     ", sent ", link.sent, ", posted ", link.posted(), ", told ",
-                    link.told, ", received ", link.received, ", missing ",
-                    link.missing, ", under way ", link.works.size(), "\n");
+                    link.told, ", received ", link.received, ", under way ",
+                    link.works.size(), "\n");
   }
   for (const DepartedLink& link : departed_) {
     absl::StrAppend(&text, "departed link ", link.index, ".", link.incarnation,

@@ -140,7 +140,6 @@ class SessionCore {
     uint64_t expected = 0;
     Link* carrier = nullptr;
     Fifo<Stream*> ready;
-    bool stalled = false;
   };
   // A large message that goes out.
   struct Outgoing {
@@ -182,7 +181,7 @@ class SessionCore {
   void HearGone(const Gone& gone);
   void ReplaceSlot(Link& link, ReceiveSlot& slot);
   void PostReceive(Link& link, ReceiveSlot& slot);
-  void TakeBack(ReceiveSlot& slot);
+  void PostFreeSlot(Link& link);
   Link* CarrierFor(MessageClass message_class);
   void ChooseCarriers();
   void KeepAlive(Instant now);
@@ -235,6 +234,8 @@ class SessionCore {
   const char* EndGrant(Granted& granted);
 
   // receiving.cc
+  ReceiveSlot* TakeReceive(Link& link, Instant now);
+  void CountReceived(Link& link);
   void OnFrame(Link& link, const FrameView& frame, ReceiveSlot& slot);
   void OnControl(Link& link, const FrameView& frame);
   void OnSequenced(Link& link, const FrameView& frame, ReceiveSlot& slot);
@@ -252,6 +253,7 @@ class SessionCore {
   Stream* Find(uint32_t id);
   bool WasOpened(uint32_t id) const;
   void End(Stream& stream, const absl::Status& why);
+  void DropUnsent(Stream& stream, const absl::Status& why);
   void MaybeForget(Stream& stream);
   void Done(Operation& operation, absl::Status status);
   void Expire(Operation& operation);

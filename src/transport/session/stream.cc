@@ -105,7 +105,9 @@ void Stream::AfterReceive() {
   }
 }
 
-void Stream::SlotReturned(ReceiveSlot& slot) { core_.TakeBack(slot); }
+void Stream::SlotReturned(ReceiveSlot& slot) {
+  core_.free_slots_.push_back(&slot);
+}
 
 void Stream::FreeBuffer(const Registered& buffer) {
   core_.memory_.Free(buffer);

@@ -448,27 +448,20 @@ const char* SessionCore::EndGrant(Granted& granted) {
 
 void SessionCore::OnImmediate(uint32_t index, uint32_t immediate, Instant now) {
   Link& link = links_[index];
-  now_ = now;
-  if (link.receives.empty()) return;
-  ReceiveSlot& slot = *link.receives.front();
-  link.receives.PopFront();
-  ++link.received;
-  ++counters_.packets_received;
-  link.heard = now;
-  link.pinged = link.ping_due = false;
-  if (state_ != State::kOpen) return ReplaceSlot(link, slot);
+  ReceiveSlot* const slot = TakeReceive(link, now);
+  if (slot == nullptr) return;
+  CountReceived(link);
+  ReplaceSlot(link, *slot);
   const WrittenImmediate written = WrittenImmediate::Decode(immediate);
-  ReplaceSlot(link, slot);
-  if (written.slot >= granted_.size()) {
+  const auto waits = [&](const Granted& each) {
+    return each.stream != nullptr && (written.mark || !layout_.digest) &&
+           (each.transfer & WrittenImmediate::kTransferMask) ==
+               written.transfer;
+  };
+  if (written.slot >= granted_.size() || !waits(granted_[written.slot])) {
     return Violate(link, "an immediate that no grant waits for");
   }
   Granted& granted = granted_[written.slot];
-  const auto of = WrittenImmediate::Decode(
-      WrittenImmediate{.transfer = granted.transfer}.Encode());
-  if (granted.stream == nullptr || of.transfer != written.transfer ||
-      (layout_.digest && !written.mark)) {
-    return Violate(link, "an immediate that no grant waits for");
-  }
   if (written.mark) {
     granted.marked |= 1u << index;
     if (!granted.written) return;

@@ -148,8 +148,9 @@ TEST(HostilePeer, AWindowBeyondWhatWasAgreedEndsTheSession) {
 TEST(HostilePeer, ARequestForWhatAFrameCanCarryEndsTheSession) {
   LoneSession session;
   session.Give(0, kOpen);
-  session.GivePayload(0, Of(FrameType::kRequest),
-                      Request{.transfer = 1, .size = 992});
+  session.GivePayload(
+      0, Of(FrameType::kRequest),
+      Request{.transfer = 1, .size = session.layout().eager_limit});
   ExpectAccused(session, "needless");
 }
 
@@ -249,6 +250,33 @@ TEST(HostilePeer, ADamagedPacketLosesItsLinkAndNothingMore) {
   // It is sent again, on the other link.
   session.GivePacket(1, good);
   EXPECT_NE(session.core().AcceptStream(), nullptr);
+}
+
+TEST(HostilePeer, WhatComesBehindADamagedPacketDoesNotCountAsReceived) {
+  LoneSession damaged(/*digest=*/true);
+  std::vector<std::byte> room(256);
+  PacketWriter writer(room, true);
+  ASSERT_TRUE(writer.Append({.type = FrameType::kCredit, .credits = 8}, {}));
+  std::vector<std::byte> bad(writer.written().begin(), writer.written().end());
+  bad[16] ^= std::byte{1};
+  damaged.drains = false;
+  damaged.GivePacket(0, bad);
+  damaged.GiveImmediate(0, 0x80000000);
+  damaged.drains = true;
+  damaged.Pump();
+  EXPECT_FALSE(damaged.ended().has_value());
+  const auto gone = std::ranges::find_if(damaged.sent(), [](const auto& each) {
+    return each.header.type == FrameType::kGone;
+  });
+  ASSERT_NE(gone, damaged.sent().end());
+  EXPECT_EQ(Gone::Parse(gone->payload)->received, 0u);
+}
+
+TEST(HostilePeer, AMessageAboveTheEagerLimitEndsTheSession) {
+  LoneSession session;
+  session.Give(0, kOpen);
+  session.Give(0, Of(FrameType::kMessage), std::vector<std::byte>(901));
+  ExpectAccused(session, "length");
 }
 
 TEST(HostilePeer, WhatThePeerSaysInItsAbortIsHowTheSessionEnds) {

@@ -36,7 +36,7 @@ class LoneSession final : public SessionEvents {
   explicit LoneSession(bool digest = false) {
     layout_.slots = 8;
     layout_.slot_size = 1024;
-    layout_.eager_limit = 992;
+    layout_.eager_limit = 900;
     layout_.digest = digest;
     layout_.stream_window = 4096;
     layout_.max_streams = 4;
@@ -129,12 +129,14 @@ class LoneSession final : public SessionEvents {
     core_->Pump(now_);
     for (uint32_t i = 0; i < kLinks; ++i) {
       Link* const link = links_[i].get();
-      if (link == nullptr || !link->shut || link->finished) continue;
+      if (link == nullptr || !link->shut || link->finished || !drains) continue;
       link->finished = true;
       core_->OnDrained(i);
       core_->Pump(now_);
     }
   }
+  // Whether a link that is shut reports nothing more.
+  bool drains = true;
   bool finished(uint32_t link) const { return links_[link]->finished; }
 
  private:
