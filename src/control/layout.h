@@ -8,8 +8,14 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "transport/frame/frame.h"
 
 namespace nd::control {
+
+// What is in front of a packet's payload, so that slot_size - kFrameHeaderSize
+// is the largest eager message.
+inline constexpr uint64_t kFrameHeaderSize = transport::FrameHeader::kSize;
+using transport::kMessageCost;
 
 // How a message that fits into a packet travels.
 enum class EagerMode : uint8_t {
@@ -23,7 +29,7 @@ struct SessionLayout {
   uint64_t bulk_connections = 1;
   uint64_t slots = 256;
   uint64_t slot_size = 8192;
-  uint64_t eager_limit = 8192 - 32;
+  uint64_t eager_limit = 8192 - kFrameHeaderSize;
   EagerMode eager_mode = EagerMode::kSend;
   bool digest = false;
   uint64_t keepalive_ns = 10'000'000'000;
@@ -47,12 +53,6 @@ struct LayoutField {
   bool zero_is_never = false;
 };
 std::span<const LayoutField> LayoutFields();
-
-// What is in front of a packet's payload, so that slot_size - kFrameHeaderSize
-// is the largest eager message.
-inline constexpr uint64_t kFrameHeaderSize = 32;
-// What a message costs of its stream's window besides its bytes.
-inline constexpr uint64_t kMessageCost = 256;
 
 // Each field in its range and
 //   eager_limit <= slot_size - kFrameHeaderSize, stream_window - kMessageCost
@@ -78,7 +78,7 @@ struct LayoutLimits {
                            .bulk_connections = 16,
                            .slots = 4096,
                            .slot_size = 1 << 20,
-                           .eager_limit = (1 << 20) - 32,
+                           .eager_limit = (1 << 20) - kFrameHeaderSize,
                            .eager_mode = EagerMode::kRing,
                            .digest = true,
                            .keepalive_ns = 0,

@@ -21,6 +21,8 @@ inline constexpr size_t kFrameAlignment = 8;
 // Bytes of the text of Reset, Goodbye and Abort, and of the name of a stream.
 inline constexpr size_t kMaxText = 252;
 inline constexpr size_t kMaxStreamName = 255;
+// What a message costs of its stream's window besides its bytes.
+inline constexpr uint32_t kMessageCost = 256;
 
 // Whose lane a frame belongs to.
 enum class MessageClass : uint8_t { kLatency = 0, kBulk = 1 };

@@ -10,14 +10,12 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "transport/frame/frame.h"
 #include "transport/session/carrier.h"
 #include "transport/session/fifo.h"
 #include "transport/session/operations.h"
 
 namespace nd::transport {
-
-// Of a stream's window, besides the message's bytes (docs/wire.md).
-inline constexpr uint32_t kMessageCost = 256;
 
 // Messages stay where they arrived (a receive slot) while there are slots to
 // spare; else their bytes move to the stream's own memory of one window, so
