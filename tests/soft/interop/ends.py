@@ -14,6 +14,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "guest"))
 from machine import Machine  # noqa: E402
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import rping  # noqa: E402
+
 LIMIT_S = 60
 STATUS_TIMEOUT = 124
 
@@ -36,7 +39,7 @@ class HostProgram:
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             return STATUS_TIMEOUT, self._process.communicate()[0]
-        return self._process.returncode, output
+        return rping.status(self._process.returncode, output), output
 
     def stop(self) -> None:
         if self._process.poll() is None:
@@ -66,7 +69,8 @@ class GuestProgram:
     def wait(self) -> tuple[int, str]:
         self._reader.join()
         self._channel.close()
-        return self._status, self._output.decode(errors="replace")
+        output = self._output.decode(errors="replace")
+        return rping.status(self._status, output), output
 
     def stop(self) -> None:
         self._channel.send("signal", signal=signal.SIGTERM)

@@ -11,6 +11,10 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import rping  # noqa: E402
 
 LIMIT_S = 60
 
@@ -46,7 +50,7 @@ def finish(process: subprocess.Popen, limit_s: float = LIMIT_S) -> tuple[int, st
         kill(process)
         output, _ = process.communicate()
         return -1, f"{output}\n(still ran after {limit_s} s)"
-    return process.returncode, output
+    return rping.status(process.returncode, output), output
 
 
 def stop(process: subprocess.Popen) -> str:
