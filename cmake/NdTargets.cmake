@@ -95,3 +95,14 @@ function(nd_floor name)
     nd_use_precompiled(${name} ${arg_PRECOMPILED})
   endif()
 endfunction()
+
+# nd_public_headers(NAME FILE...): what applications include of a floor, from
+# include/nd.
+function(nd_public_headers name)
+  set(files ${ARGN})
+  list(TRANSFORM files PREPEND ${PROJECT_SOURCE_DIR}/include/nd/)
+  target_sources(${name} PUBLIC FILE_SET nd_public TYPE HEADERS
+    BASE_DIRS ${PROJECT_SOURCE_DIR}/include FILES ${files})
+  set_property(TARGET ${name} APPEND PROPERTY
+    INTERFACE_HEADER_SETS_TO_VERIFY nd_public)
+endfunction()

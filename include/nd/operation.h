@@ -14,10 +14,31 @@
 namespace nd {
 
 namespace transport {
+
 struct OperationAccess;
 class OperationQueue;
 class Stream;
 class TimedOperations;
+
+// Work for a reactor's thread, in memory of who submits it.
+class Submission {
+ public:
+  // The submission is its owner's again when it is called.
+  using Run = void (*)(Submission& self);
+
+  Submission() = default;
+  explicit Submission(Run run) : run_(run) {}
+  Submission(const Submission&) = delete;
+  Submission& operator=(const Submission&) = delete;
+
+ private:
+  friend struct OperationAccess;
+  friend class SubmissionQueue;
+
+  Run run_ = nullptr;
+  Submission* next_ = nullptr;
+};
+
 }  // namespace transport
 
 // One operation, in memory of the application's: starting one allocates
@@ -30,7 +51,7 @@ class TimedOperations;
 // application's again: at once where nothing is on the wire, else when the
 // device and the peer have let go of it, a round trip later or, where the peer
 // is silent, after the keepalive time.
-class Operation {
+class Operation : private transport::Submission {
  public:
   using Callback = void (*)(Operation& operation, void* context);
 
@@ -70,7 +91,7 @@ class Operation {
   friend class transport::OperationQueue;
   friend class transport::TimedOperations;
 
-  enum class State : uint32_t { kIdle, kStarted, kDone };
+  enum class State : uint32_t { kIdle, kSubmitted, kStarted, kDone };
 
   std::atomic<State> state_{State::kIdle};
   Callback callback_ = nullptr;
@@ -117,7 +138,8 @@ class SendOperation : public Operation {
 };
 
 // A message that was received, on loan: the memory goes back to the session
-// when it is dropped. On the thread of the session's reactor.
+// when it is dropped. That may be done on any thread, before the reactor of its
+// session is destroyed.
 class Message {
  public:
   Message() = default;
@@ -174,6 +196,13 @@ class ReceiveOperation : public Operation {
   bool loan_ = true;
   uint64_t size_ = 0;
   Message message_;
+};
+
+// Waits for a stream that the peer opens.
+class AcceptOperation : public Operation {
+ private:
+  friend struct transport::OperationAccess;
+  transport::Stream* accepted_ = nullptr;
 };
 
 }  // namespace nd

@@ -390,6 +390,8 @@ absl::StatusOr<std::optional<CmEvent>> CmId::PollEvent() {
   return inbox_->Take();
 }
 
+std::optional<CmEvent> CmId::TakeEvent() { return inbox_->Take(); }
+
 absl::StatusOr<CmEvent> CmId::NextEvent(const Deadline& deadline,
                                         const Cancellation* cancel) {
   const Fd wakeup(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));

@@ -184,6 +184,8 @@ class CmId {
                                     const Cancellation* cancel);
   // The same without waiting.
   absl::StatusOr<std::optional<CmEvent>> PollEvent();
+  // One that a Dispatch of the channel has filed.
+  std::optional<CmEvent> TakeEvent();
 
   // The id now reads its events from `channel`; those already filed stay.
   absl::Status Migrate(std::shared_ptr<CmEventChannel> channel);

@@ -80,6 +80,19 @@ CompletionChannel::CompletionChannel(std::shared_ptr<Context> context,
 
 CompletionChannel::~CompletionChannel() { ibv_destroy_comp_channel(channel_); }
 
+absl::StatusOr<CompletionQueue*> CompletionChannel::TakeEvent() {
+  ibv_cq* cq = nullptr;
+  void* cq_context = nullptr;
+  if (ibv_get_cq_event(channel_, &cq, &cq_context) != 0) {
+    if (errno == EAGAIN || errno == EINTR) return nullptr;
+    return ErrnoStatus(
+        errno, absl::StrCat("ibv_get_cq_event, device ", context_->name()));
+  }
+  auto* const queue = static_cast<CompletionQueue*>(cq_context);
+  queue->CountEvent();
+  return queue;
+}
+
 absl::StatusOr<std::shared_ptr<CompletionQueue>> CompletionQueue::Create(
     std::shared_ptr<Context> context, int entries,
     std::shared_ptr<CompletionChannel> channel) {
@@ -98,7 +111,9 @@ absl::StatusOr<std::shared_ptr<CompletionQueue>> CompletionQueue::Create(
 CompletionQueue::CompletionQueue(std::shared_ptr<Context> context,
                                  std::shared_ptr<CompletionChannel> channel,
                                  ibv_cq* cq)
-    : context_(std::move(context)), channel_(std::move(channel)), cq_(cq) {}
+    : context_(std::move(context)), channel_(std::move(channel)), cq_(cq) {
+  cq_->cq_context = this;
+}
 
 CompletionQueue::~CompletionQueue() {
   // ibv_destroy_cq waits until every event that was read is acknowledged.
@@ -176,24 +191,21 @@ absl::Status CompletionQueue::Arm(bool solicited_only) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<bool> CompletionQueue::TakeEvent() {
-  ibv_cq* cq = nullptr;
-  void* cq_context = nullptr;
-  if (ibv_get_cq_event(channel_->get(), &cq, &cq_context) != 0) {
-    if (errno == EAGAIN || errno == EINTR) return false;
-    return ErrnoStatus(
-        errno, absl::StrCat("ibv_get_cq_event, device ", context_->name()));
-  }
-  if (cq != cq_) {
-    ibv_ack_cq_events(cq, 1);
-    return absl::FailedPreconditionError(
-        "the completion channel serves another completion queue too");
-  }
+void CompletionQueue::CountEvent() {
   if (++unacked_events_ == kAckBatch) {
     ibv_ack_cq_events(cq_, unacked_events_);
     unacked_events_ = 0;
   }
-  return true;
+}
+
+absl::StatusOr<bool> CompletionQueue::TakeEvent() {
+  ND_ASSIGN_OR_RETURN(const CompletionQueue* const queue,
+                      channel_->TakeEvent());
+  if (queue != nullptr && queue != this) {
+    return absl::FailedPreconditionError(
+        "the completion channel serves another completion queue too");
+  }
+  return queue != nullptr;
 }
 
 }  // namespace nd::verbs

@@ -17,6 +17,7 @@
 
 namespace nd::verbs {
 
+class CompletionQueue;
 class QueuePair;
 
 // A work completion (IBA 11.4.2.1), named by the QueuePair it belongs to and
@@ -52,6 +53,13 @@ class CompletionChannel {
   CompletionChannel& operator=(const CompletionChannel&) = delete;
 
   int fd() const { return channel_->fd; }
+
+  // Reads an event without blocking: the queue that has completions, null when
+  // there is no event. Events are acknowledged in batches, the last ones when
+  // the queue is destroyed; both happen in the turn of the thread that polls
+  // it.
+  absl::StatusOr<CompletionQueue*> TakeEvent();
+
   const std::shared_ptr<Context>& context() const { return context_; }
   ibv_comp_channel* get() const { return channel_; }
 
@@ -99,10 +107,12 @@ class CompletionQueue {
   uint64_t stale() const { return stale_; }
 
  private:
+  friend class CompletionChannel;
   friend class QueuePair;
 
   CompletionQueue(std::shared_ptr<Context> context,
                   std::shared_ptr<CompletionChannel> channel, ibv_cq* cq);
+  void CountEvent();
   void Register(QueuePair* qp);
   void Unregister(const QueuePair* qp);
   QueuePair* Find(uint32_t qpn);

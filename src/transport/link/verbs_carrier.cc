@@ -95,8 +95,7 @@ void VerbsCarrier::Flush() {
 void VerbsCarrier::Shut() {
   shut_ = true;
   chained_ = 0;
-  if (qp_->StartDrain().ok()) return;
-  qp_.reset();  // its device is gone
+  flushes_ = qp_->StartDrain().ok();  // else its device is gone
 }
 
 void VerbsCarrier::Advance(Instant now) {
@@ -107,7 +106,7 @@ void VerbsCarrier::Advance(Instant now) {
   }
   if (!shut_by_) shut_by_ = now + kFlushTime;
   if (qp_ != nullptr && !qp_->drained()) {
-    if (now < *shut_by_) return;
+    if (flushes_ && now < *shut_by_) return;
     qp_.reset();
   }
   finished_ = true;

@@ -42,6 +42,8 @@ class VerbsCarrier final : public Carrier {
 
   // The session uses it no more.
   bool finished() const { return finished_; }
+  // Advance has something to wait for.
+  bool ending() const { return shut_ && !finished_; }
   const verbs::QueuePair* qp() const { return qp_.get(); }
   verbs::QueuePair& queue_pair() { return *qp_; }
 
@@ -75,6 +77,7 @@ class VerbsCarrier final : public Carrier {
   absl::Status refused_;  // what the device did not take
   std::optional<Instant> shut_by_;
   bool shut_ = false;
+  bool flushes_ = false;  // what is outstanding will complete
   bool finished_ = false;
 };
 

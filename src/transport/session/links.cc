@@ -281,6 +281,7 @@ void SessionCore::Fail(absl::Status why) {
     if (link.state != Link::State::kAborting) LoseLink(link.index, end_);
   }
   CheckEnd();
+  events_.OnCall();
 }
 
 // The end of a session: both have said goodbye, or no link is left that could
@@ -329,8 +330,10 @@ void SessionCore::CheckEnd() {
 
 void SessionCore::EndAll() {
   state_ = State::kEnded;
-  const absl::Status why =
-      end_.ok() ? absl::CancelledError("the session was closed") : end_;
+  const absl::Status why = EndReason();
+  while (Operation* const operation = acceptors_.first()) {
+    EndAccept(*operation, why);
+  }
   for (Lane& lane : lanes_) {
     for (; !lane.entries.empty(); lane.entries.PopFront()) {
       const Entry& entry = lane.entries.front();

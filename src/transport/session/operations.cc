@@ -61,6 +61,16 @@ void OperationAccess::Start(Operation& operation, Stream* stream) {
   operation.state_.store(Operation::State::kStarted, std::memory_order_relaxed);
 }
 
+Submission& OperationAccess::Submit(Operation& operation, Stream* stream,
+                                    Submission::Run run) {
+  assert(!started(operation));
+  operation.stream_ = stream;
+  operation.run_ = run;
+  operation.state_.store(Operation::State::kSubmitted,
+                         std::memory_order_relaxed);
+  return operation;
+}
+
 void OperationAccess::Finish(Operation& operation) {
   assert(operation.queue_ == nullptr);
   const Operation::Callback callback = operation.callback_;

@@ -79,6 +79,13 @@ struct OperationAccess {
   }
   // It is under way from now on, on this stream.
   static void Start(Operation& operation, Stream* stream);
+  // The same for an operation that another thread has still to start: `run` is
+  // called there with what Submitted knows.
+  static Submission& Submit(Operation& operation, Stream* stream,
+                            Submission::Run run);
+  static Operation& Submitted(Submission& submission) {
+    return static_cast<Operation&>(submission);
+  }
   static bool started(const Operation& operation) {
     return operation.state_.load(std::memory_order_relaxed) ==
            Operation::State::kStarted;
@@ -93,6 +100,12 @@ struct OperationAccess {
   // Ends it as decided; the last that is done with it, for it may be gone then.
   static void Finish(Operation& operation);
 
+  static void SetAccepted(AcceptOperation& operation, Stream& stream) {
+    operation.accepted_ = &stream;
+  }
+  static Stream* TakeAccepted(AcceptOperation& operation) {
+    return std::exchange(operation.accepted_, nullptr);
+  }
   static void SetSize(ReceiveOperation& operation, uint64_t size) {
     operation.size_ = size;
   }

@@ -172,6 +172,7 @@ void SessionCore::OnOpen(Link& link, const FrameView& frame) {
                           frame.header.message_class, name, false,
                           layout_.stream_window, layout_.eager_limit));
   accepted_.Push(stream.get());
+  MatchAccepted();
   events_.OnStreamOpened();
 }
 

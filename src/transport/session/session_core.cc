@@ -57,6 +57,7 @@ absl::StatusOr<Stream*> SessionCore::OpenStream(MessageClass message_class,
   stream.reset(new Stream(*this, id, message_class, std::string(name), true,
                           layout_.stream_window, layout_.eager_limit));
   QueueEntry(stream.get(), message_class, FrameType::kOpen);
+  events_.OnCall();
   return stream.get();
 }
 
@@ -67,10 +68,44 @@ Stream* SessionCore::AcceptStream() {
   return stream;
 }
 
+void SessionCore::Accept(AcceptOperation& operation) {
+  OperationAccess::Start(operation, nullptr);
+  events_.OnCall();
+  if (state_ == State::kEnded) return Done(operation, EndReason());
+  timed_.Add(operation);
+  acceptors_.Add(operation);
+  MatchAccepted();
+}
+
+void SessionCore::CancelAccept(AcceptOperation& operation) {
+  events_.OnCall();
+  EndAccept(operation, absl::CancelledError("the operation was cancelled"));
+}
+
+void SessionCore::EndAccept(Operation& operation, absl::Status why) {
+  if (OperationQueue::QueueOf(operation) != &acceptors_) return;
+  OperationQueue::Remove(operation);
+  Done(operation, std::move(why));
+}
+
+void SessionCore::MatchAccepted() {
+  while (!accepted_.empty() && !acceptors_.empty()) {
+    auto& operation = static_cast<AcceptOperation&>(*acceptors_.first());
+    OperationQueue::Remove(operation);
+    OperationAccess::SetAccepted(operation, *AcceptStream());
+    Done(operation, absl::OkStatus());
+  }
+}
+
+absl::Status SessionCore::EndReason() const {
+  return end_.ok() ? absl::CancelledError("the session was closed") : end_;
+}
+
 void SessionCore::Goodbye() {
   if (state_ != State::kOpen) return;
   leaving_ = true;
   CheckEnd();
+  events_.OnCall();
 }
 
 Stream* SessionCore::Find(uint32_t id) {
@@ -92,9 +127,11 @@ void SessionCore::Done(Operation& operation, absl::Status status) {
 }
 
 void SessionCore::Expire(Operation& operation) {
+  absl::Status why =
+      absl::DeadlineExceededError("the operation's deadline has passed");
   Stream* const stream = OperationAccess::stream(operation);
-  stream->Cancel(operation, absl::DeadlineExceededError(
-                                "the operation's deadline has passed"));
+  if (stream == nullptr) return EndAccept(operation, std::move(why));
+  stream->Cancel(operation, std::move(why));
 }
 
 // Ends what a stream has under way. What the peer still writes is awaited.

@@ -42,6 +42,14 @@ class SessionEvents {
   virtual void OnNotify(const Notify& notify) { (void)notify; }
   // Nothing is under way any more. OK: both sides have said goodbye.
   virtual void OnEnded(const absl::Status& why) { (void)why; }
+  // The application has called the session or a stream: Pump is due.
+  virtual void OnCall() {}
+  // A loan was dropped. True: on another thread than the session's, where
+  // Stream::Release will be called with it.
+  virtual bool TakeRelease(Stream& stream, uint64_t number) {
+    (void)stream, (void)number;
+    return false;
+  }
 };
 
 struct SessionCounters {
@@ -101,6 +109,9 @@ class SessionCore {
                                      std::string_view name);
   // A stream that the peer opened; null when there is none.
   Stream* AcceptStream();
+  // The same as an operation.
+  void Accept(AcceptOperation& operation);
+  void CancelAccept(AcceptOperation& operation);
   // Sends what is queued, and ends the session when the peer does likewise.
   void Goodbye();
   // Ends it now; all that is under way ends with `why`.
@@ -188,6 +199,7 @@ class SessionCore {
   void Violate(Link& link, std::string_view what);
   void CheckEnd();
   void EndAll();
+  absl::Status EndReason() const;
 
   // sending.cc
   void SendControls(Link& link);
@@ -257,6 +269,8 @@ class SessionCore {
   void MaybeForget(Stream& stream);
   void Done(Operation& operation, absl::Status status);
   void Expire(Operation& operation);
+  void MatchAccepted();
+  void EndAccept(Operation& operation, absl::Status why);
   void Unreference(Stream& stream);
 
   bool MayLoan() const {
@@ -290,6 +304,7 @@ class SessionCore {
   absl::flat_hash_map<uint32_t, std::unique_ptr<Stream>> streams_;
   std::vector<std::unique_ptr<Stream>> forgotten_;  // until the end of Pump
   Fifo<Stream*> accepted_;
+  OperationQueue acceptors_;  // empty where a stream waits
   // Numbers of the next streams, by class: that this side, and the peer, opens.
   std::array<uint32_t, kMessageClasses> next_ours_{1, 1};
   std::array<uint32_t, kMessageClasses> next_peers_{1, 1};

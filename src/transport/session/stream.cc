@@ -7,7 +7,7 @@ namespace nd {
 
 void Message::Drop() {
   bytes_ = {};
-  if (stream_ != nullptr) std::exchange(stream_, nullptr)->Release(index_);
+  if (stream_ != nullptr) std::exchange(stream_, nullptr)->Drop(index_);
 }
 
 }  // namespace nd
@@ -16,6 +16,7 @@ namespace nd::transport {
 
 void Stream::Send(SendOperation& operation) {
   OperationAccess::Start(operation, this);
+  core_.events_.OnCall();
   if (!end_.ok()) return core_.Done(operation, end_);
   if (finishing_ || closed_ || core_.leaving_) {
     return core_.Done(operation, absl::FailedPreconditionError(
@@ -35,6 +36,7 @@ void Stream::Send(SendOperation& operation) {
 
 void Stream::Receive(ReceiveOperation& operation) {
   OperationAccess::Start(operation, this);
+  core_.events_.OnCall();
   if (!end_.ok()) return core_.Done(operation, end_);
   if (closed_) {
     return core_.Done(operation,
@@ -46,6 +48,7 @@ void Stream::Receive(ReceiveOperation& operation) {
 }
 
 void Stream::Cancel(Operation& operation) {
+  core_.events_.OnCall();
   Cancel(operation, absl::CancelledError("the operation was cancelled"));
 }
 
@@ -66,6 +69,7 @@ void Stream::Cancel(Operation& operation, absl::Status why) {
 void Stream::Finish() {
   finishing_ = true;
   core_.MakeReady(*this);
+  core_.events_.OnCall();
 }
 
 void Stream::Reset(absl::Status why) {
@@ -73,6 +77,7 @@ void Stream::Reset(absl::Status why) {
   reset_text_ = std::string(why.message());
   core_.QueueEntry(this, message_class_, FrameType::kReset);
   core_.End(*this, why);
+  core_.events_.OnCall();
 }
 
 void Stream::Close() {
@@ -83,9 +88,15 @@ void Stream::Close() {
     receiving_.End(absl::AbortedError("the stream is closed"), false);
   }
   core_.MaybeForget(*this);
+  core_.events_.OnCall();
+}
+
+void Stream::Drop(uint64_t number) {
+  if (!core_.events_.TakeRelease(*this, number)) Release(number);
 }
 
 void Stream::Release(uint64_t number) {
+  core_.events_.OnCall();
   receiving_.Release(number);
   AfterReceive();
   core_.MaybeForget(*this);

@@ -55,7 +55,8 @@ class Stream final : private ReceiveSide::Host {
   // loans that it drops. A stream that has not ended is reset.
   void Close();
 
-  // Of Message.
+  // A loan is over: of Message, on any thread; and on the session's.
+  void Drop(uint64_t number);
   void Release(uint64_t number);
 
  private:

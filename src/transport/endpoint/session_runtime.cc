@@ -1,0 +1,350 @@
+#include "transport/endpoint/session_runtime.h"
+
+#include <algorithm>
+#include <bit>
+#include <cassert>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/log.h"
+#include "base/status.h"
+
+namespace nd::transport {
+namespace {
+
+// How often a link that ends is looked at when nothing comes.
+constexpr Duration kEndingTick = std::chrono::milliseconds(100);
+// What is taken from the receive budget at a time.
+constexpr size_t kLoanRegion = size_t{8} << 20;
+constexpr size_t kReleases = 1024;
+
+// Receive slots beyond those that are posted, for messages that are on loan.
+uint32_t SpareSlots(const SessionLayout& layout) {
+  return std::max(8u, layout.links() * layout.slots / 4);
+}
+
+size_t WholePages(size_t bytes) {
+  const size_t page = MappedMemory::PageSize();
+  return (bytes + page - 1) / page * page;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<SessionRuntime>> SessionRuntime::Create(
+    Hub& hub, std::shared_ptr<HubDevice> device, Options options,
+    SessionOwner& owner) {
+  std::unique_ptr<SessionRuntime> runtime(
+      new SessionRuntime(hub, std::move(device), std::move(options), owner));
+  if (absl::Status made = runtime->Init(); !made.ok()) {
+    return Annotate(made, runtime->name());
+  }
+  return runtime;
+}
+
+SessionRuntime::SessionRuntime(Hub& hub, std::shared_ptr<HubDevice> device,
+                               Options options, SessionOwner& owner)
+    : hub_(hub),
+      device_(std::move(device)),
+      options_(std::move(options)),
+      owner_(&owner),
+      links_(options_.layout.links()),
+      releases_(kReleases) {}
+
+SessionRuntime::~SessionRuntime() {
+  core_.reset();
+  links_.clear();
+}
+
+absl::Status SessionRuntime::Init() {
+  const SessionLayout& layout = options_.layout;
+  const std::shared_ptr<verbs::Context>& context = device_->context;
+  ND_ASSIGN_OR_RETURN(pd_, verbs::ProtectionDomain::Create(context));
+  max_pieces_ =
+      static_cast<uint32_t>(std::clamp(context->limits().max_sge, 1, 2));
+  const std::array<uint32_t, kMessageClasses> links_of = {layout.latency_links,
+                                                          layout.bulk_links};
+  for (size_t i = 0; i < queues_.size(); ++i) {
+    const uint32_t entries =
+        std::max(1u, links_of[i] * (layout.slots + kSendDepth + 1));
+    ND_ASSIGN_OR_RETURN(queues_[i].cq, verbs::CompletionQueue::Create(
+                                           context, static_cast<int>(entries),
+                                           device_->channel));
+  }
+
+  registrar_ = std::make_shared<VerbsRegistrar>(pd_);
+  const uint32_t slots = layout.links() * layout.slots + SpareSlots(layout);
+  const size_t slot_bytes = WholePages(size_t{slots} * layout.slot_size);
+  const size_t send_bytes =
+      WholePages(size_t{kSendDepth} * layout.slot_size) * layout.links();
+  send_budget_ =
+      std::make_shared<Budget>(absl::StrCat("send memory of ", name()),
+                               send_bytes, options_.send_memory);
+  receive_budget_ =
+      std::make_shared<Budget>(absl::StrCat("receive memory of ", name()),
+                               slot_bytes + WholePages(options_.receive_budget),
+                               options_.receive_memory);
+  const MappedMemory::Options pages{.numa_node = device_->numa_node};
+  send_pool_ = std::make_unique<RegisteredPool>(
+      registrar_, send_budget_,
+      RegisteredPool::Options{
+          .access = 0, .region_bytes = send_bytes, .memory = pages});
+  slot_pool_ = std::make_unique<RegisteredPool>(
+      registrar_, receive_budget_,
+      RegisteredPool::Options{.access = IBV_ACCESS_LOCAL_WRITE,
+                              .region_bytes = slot_bytes,
+                              .memory = pages});
+  loan_pool_ = std::make_unique<RegisteredPool>(
+      registrar_, receive_budget_,
+      RegisteredPool::Options{
+          .access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE,
+          .region_bytes =
+              std::min(kLoanRegion, WholePages(options_.receive_budget)),
+          .memory = pages});
+  cache_ =
+      std::make_unique<RegistrationCache>(registrar_, options_.registrations);
+  memory_ = std::make_unique<PoolMemory>(*loan_pool_, *cache_,
+                                         options_.receive_budget);
+  ND_ASSIGN_OR_RETURN(slot_bytes_,
+                      slot_pool_->Allocate(size_t{slots} * layout.slot_size));
+  slots_.resize(slots);
+  for (uint32_t i = 0; i < slots; ++i) {
+    slots_[i].memory = {
+        .data = slot_bytes_.data() + size_t{i} * layout.slot_size,
+        .length = layout.slot_size,
+        .lkey = slot_bytes_.lkey()};
+  }
+  SessionEvents& events = *this;
+  core_ = std::make_unique<SessionCore>(
+      SessionCore::Options{.layout = layout,
+                           .client = options_.client,
+                           .receive_slots = slots_,
+                           .ahead_bytes = options_.receive_budget / 4,
+                           .reconnect = options_.reconnect},
+      *memory_, events);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<verbs::QueuePair*> SessionRuntime::PrepareLink(
+    uint32_t index, uint32_t incarnation, verbs::CmId& id) {
+  LinkSlot& link = links_[index];
+  if (link.carrier != nullptr || core_->ended()) {
+    return absl::FailedPreconditionError(
+        core_->ended()
+            ? absl::StrCat(name(), " has ended")
+            : absl::StrCat(name(), ": link ", index, " has a connection"));
+  }
+  ND_ASSIGN_OR_RETURN(const verbs::Port port,
+                      device_->context->QueryPort(id.port_number()));
+  const std::shared_ptr<verbs::CompletionQueue>& cq = QueueOf(index).cq;
+  ND_ASSIGN_OR_RETURN(
+      std::unique_ptr<verbs::QueuePair> qp,
+      verbs::QueuePair::Create(pd_, {.send_cq = cq,
+                                     .max_send_wr = kSendDepth,
+                                     .max_recv_wr = options_.layout.slots,
+                                     .max_send_sge = max_pieces_,
+                                     .max_recv_sge = 1,
+                                     .max_unsignaled = kSendDepth}));
+  qp->set_peer(id.peer().ToString());
+  ND_RETURN_IF_ERROR(id.PrepareQp(*qp));
+  ND_ASSIGN_OR_RETURN(
+      Buffer send_slots,
+      send_pool_->Allocate(size_t{kSendDepth} * options_.layout.slot_size));
+  link.carrier = std::make_unique<VerbsCarrier>(
+      VerbsCarrier::Options{.link = index,
+                            .slot_size = options_.layout.slot_size,
+                            .depth = kSendDepth,
+                            .max_pieces = max_pieces_,
+                            .max_write = port.attr.max_msg_sz},
+      std::move(qp), std::move(send_slots), *core_);
+  link.sets_up = true;
+  core_->AddLink(index, incarnation, *link.carrier);
+  OnCall();
+  return &link.carrier->queue_pair();
+}
+
+void SessionRuntime::OpenLink(uint32_t index, std::unique_ptr<verbs::CmId> id) {
+  LinkSlot& link = links_[index];
+  assert(link.sets_up);
+  link.sets_up = false;
+  link.id = std::move(id);
+  core_->OpenLink(index, hub_.engine().Now());
+  OnCall();
+}
+
+void SessionRuntime::AbandonLink(uint32_t index, absl::Status why) {
+  LinkSlot& link = links_[index];
+  assert(link.sets_up);
+  link.sets_up = false;
+  core_->LoseLink(index, std::move(why));
+  OnCall();
+}
+
+void SessionRuntime::Abandon(std::function<void()> on_idle) {
+  owner_ = nullptr;
+  on_idle_ = std::move(on_idle);
+  core_->Fail(absl::CancelledError("the session was closed"));
+  stream_opened_ = true;
+  OnCall();
+}
+
+bool SessionRuntime::idle() const { return parted() && core_->streams() == 0; }
+
+bool SessionRuntime::parted() const {
+  const auto is_free = [](const LinkSlot& link) {
+    return link.carrier == nullptr && !link.sets_up;
+  };
+  return core_->ended() && std::ranges::all_of(links_, is_free);
+}
+
+void SessionRuntime::OnCall() {
+  called_ = true;
+  if (!in_turn_) hub_.engine().Wake(*this);
+}
+
+bool SessionRuntime::TakeRelease(Stream& stream, uint64_t number) {
+  if (hub_.engine().OnThread()) return false;
+  const ForeignRelease release{&stream, number};
+  if (!releases_.TryPush(release)) {
+    const std::lock_guard lock(more_releases_mutex_);
+    more_releases_.push_back(release);
+  }
+  if (!release_work_.submitted.exchange(true)) {
+    hub_.engine().Submit(release_work_);
+  }
+  return true;
+}
+
+void SessionRuntime::RunReleases(Submission& self) {
+  auto& work = static_cast<ReleaseWork&>(self);
+  SessionRuntime& runtime = work.runtime;
+  work.submitted.store(false);
+  while (const auto release = runtime.releases_.TryPop()) {
+    release->stream->Release(release->number);
+  }
+  std::vector<ForeignRelease> more;
+  {
+    const std::lock_guard lock(runtime.more_releases_mutex_);
+    more.swap(runtime.more_releases_);
+  }
+  for (const ForeignRelease& each : more) each.stream->Release(each.number);
+}
+
+void SessionRuntime::OnCompletionEvent(const verbs::CompletionQueue& cq) {
+  for (ClassQueue& queue : queues_) {
+    if (queue.cq.get() == &cq) queue.armed = false;
+  }
+}
+
+bool SessionRuntime::TakeCmEvents() {
+  bool any = false;
+  for (uint32_t i = 0; i < links_.size(); ++i) {
+    LinkSlot& link = links_[i];
+    while (link.id != nullptr) {
+      const std::optional<verbs::CmEvent> event = link.id->TakeEvent();
+      if (!event) break;
+      if (event->type == RDMA_CM_EVENT_TIMEWAIT_EXIT) continue;
+      any = true;
+      core_->LoseLink(i, event->ToStatus(link.id->ToString()));
+    }
+  }
+  if (any) OnCall();
+  return any;
+}
+
+bool SessionRuntime::TakeCompletions(ClassQueue& queue, Instant now) {
+  std::array<verbs::Completion, kTurnCompletions> completions;
+  const absl::StatusOr<size_t> count = queue.cq->Poll(completions);
+  if (!count.ok()) {
+    core_->Fail(count.status());
+    return true;
+  }
+  for (const verbs::Completion& each : std::span(completions).first(*count)) {
+    for (const LinkSlot& link : links_) {
+      if (link.carrier != nullptr && link.carrier->qp() == each.qp) {
+        link.carrier->OnCompletion(each, now);
+        break;
+      }
+    }
+  }
+  return *count > 0;
+}
+
+// Of links that end.
+bool SessionRuntime::AdvanceLinks(Instant now) {
+  bool any = false;
+  for (LinkSlot& link : links_) {
+    if (link.carrier == nullptr || link.sets_up) continue;
+    link.carrier->Advance(now);
+    if (!link.carrier->finished()) continue;
+    link.carrier.reset();
+    link.id.reset();
+    any = true;
+  }
+  return any;
+}
+
+bool SessionRuntime::Turn(Instant now) {
+  in_turn_ = true;
+  bool came = false;
+  for (ClassQueue& queue : queues_) came |= TakeCompletions(queue, now);
+  if (came || called_ || now >= pump_at_) {
+    do {
+      called_ = false;
+      came |= AdvanceLinks(now);
+      core_->Pump(now);
+      TellOwner();
+    } while (called_);
+    pump_at_ = NextDeadline();
+  }
+  in_turn_ = false;
+  // The last call: it may be destroyed by it.
+  if (on_idle_ && idle()) {
+    const std::function<void()> on_idle = on_idle_;
+    on_idle();
+  }
+  return came;
+}
+
+void SessionRuntime::TellOwner() {
+  if (std::exchange(stream_opened_, false)) {
+    if (owner_ != nullptr) {
+      owner_->OnStreamOpened();
+    } else {
+      while (Stream* const stream = core_->AcceptStream()) stream->Close();
+    }
+  }
+  for (uint32_t free = std::exchange(free_links_, 0); free != 0;
+       free &= free - 1) {
+    if (owner_ != nullptr) {
+      owner_->OnLinkFree(static_cast<uint32_t>(std::countr_zero(free)));
+    }
+  }
+  if (ended_) {
+    const absl::Status why = *std::exchange(ended_, std::nullopt);
+    if (owner_ != nullptr) owner_->OnEnded(why);
+  }
+}
+
+Instant SessionRuntime::NextDeadline() const {
+  Instant next = core_->NextDeadline();
+  for (const LinkSlot& link : links_) {
+    if (link.carrier != nullptr && link.carrier->ending()) {
+      next = std::min(next, hub_.engine().Now() + kEndingTick);
+    }
+  }
+  return next;
+}
+
+bool SessionRuntime::Arm() {
+  for (ClassQueue& queue : queues_) {
+    if (queue.armed) continue;
+    if (absl::Status armed = queue.cq->Arm(); !armed.ok()) {
+      core_->Fail(armed);
+      return false;
+    }
+    queue.armed = true;
+  }
+  return !Turn(hub_.engine().Now());
+}
+
+}  // namespace nd::transport

@@ -1,0 +1,185 @@
+// A session on a device: the protocol's core, its queue pairs and its memory,
+// polled by a reactor's engine.
+#ifndef ND_TRANSPORT_ENDPOINT_SESSION_RUNTIME_H_
+#define ND_TRANSPORT_ENDPOINT_SESSION_RUNTIME_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "base/mpsc_ring.h"
+#include "transport/endpoint/hub.h"
+#include "transport/link/pool_memory.h"
+#include "transport/link/verbs_carrier.h"
+#include "transport/memory/budget.h"
+#include "transport/memory/registered_pool.h"
+#include "transport/memory/registration_cache.h"
+#include "transport/memory/verbs_registrar.h"
+#include "transport/reactor/engine.h"
+#include "transport/session/session_core.h"
+#include "verbs/cm.h"
+#include "verbs/memory.h"
+#include "verbs/queue_pair.h"
+
+namespace nd::transport {
+
+// What a session tells of itself: on the engine's thread, at the end of a turn,
+// so that it may be called back.
+class SessionOwner {
+ public:
+  virtual ~SessionOwner() = default;
+  virtual void OnStreamOpened() {}
+  // The link has no connection any more and may be made anew.
+  virtual void OnLinkFree(uint32_t link) { (void)link; }
+  virtual void OnEnded(const absl::Status& why) { (void)why; }
+};
+
+class SessionRuntime final : public Pollable, private SessionEvents {
+ public:
+  struct Options {
+    SessionLayout layout;
+    bool client = false;
+    Duration reconnect{};
+    uint64_t receive_budget = uint64_t{64} << 20;  // of large messages, bytes
+    // Of all sessions; may be null.
+    std::shared_ptr<Budget> send_memory, receive_memory;
+    RegistrationCache::Options registrations;
+    std::string name;  // "session 00000000075bcd15 with 10.0.0.2"
+  };
+
+  // Requests that may be outstanding on a link.
+  static constexpr uint32_t kSendDepth = 64;
+
+  // Any thread. `owner` outlives it or is taken from it by Abandon.
+  static absl::StatusOr<std::unique_ptr<SessionRuntime>> Create(
+      Hub& hub, std::shared_ptr<HubDevice> device, Options options,
+      SessionOwner& owner);
+  ~SessionRuntime() override;
+
+  const std::string& name() const { return options_.name; }
+  const SessionLayout& layout() const { return options_.layout; }
+  const std::shared_ptr<HubDevice>& device() const { return device_; }
+
+  // --- the engine's thread, once it is attached ---
+
+  SessionCore& core() { return *core_; }
+
+  // Setting a link up takes three steps; a QP that was prepared is there until
+  // OpenLink or AbandonLink. Another thread moves it to RTS between the two.
+  //
+  // `id` is resolved, or a request. FAILED_PRECONDITION: the link is there.
+  absl::StatusOr<verbs::QueuePair*> PrepareLink(uint32_t link,
+                                                uint32_t incarnation,
+                                                verbs::CmId& id);
+  void OpenLink(uint32_t link, std::unique_ptr<verbs::CmId> id);
+  void AbandonLink(uint32_t link, absl::Status why);
+  bool LinkIsFree(uint32_t link) const {
+    return links_[link].carrier == nullptr;
+  }
+
+  // Its owner is no more: whatever is under way ends, streams that nobody took
+  // are closed. `on_idle` is called when it may be destroyed.
+  void Abandon(std::function<void()> on_idle);
+  bool parted() const;  // nothing of it is with a device
+  bool idle() const;    // nor with the application
+
+  // Of the hub.
+  std::array<const verbs::CompletionQueue*, kMessageClasses> queues() const {
+    return {queues_[0].cq.get(), queues_[1].cq.get()};
+  }
+  void OnCompletionEvent(const verbs::CompletionQueue& cq);
+  bool TakeCmEvents();
+
+  // Pollable:
+  bool Turn(Instant now) override;
+  Instant NextDeadline() const override;
+  bool Arm() override;
+
+ private:
+  struct ClassQueue {
+    std::shared_ptr<verbs::CompletionQueue> cq;
+    bool armed = false;
+  };
+  struct LinkSlot {
+    std::unique_ptr<VerbsCarrier> carrier;
+    std::unique_ptr<verbs::CmId> id;  // null while it is set up
+    bool sets_up = false;
+  };
+  struct ForeignRelease {
+    Stream* stream;
+    uint64_t number;
+  };
+  struct ReleaseWork : Submission {
+    explicit ReleaseWork(SessionRuntime& its)
+        : Submission(&SessionRuntime::RunReleases), runtime(its) {}
+    SessionRuntime& runtime;
+    std::atomic<bool> submitted{false};
+  };
+  static constexpr size_t kTurnCompletions = 16;
+
+  SessionRuntime(Hub& hub, std::shared_ptr<HubDevice> device, Options options,
+                 SessionOwner& owner);
+  absl::Status Init();
+  ClassQueue& QueueOf(uint32_t link) {
+    return queues_[link < options_.layout.latency_links ? 0 : 1];
+  }
+  bool TakeCompletions(ClassQueue& queue, Instant now);
+  bool AdvanceLinks(Instant now);
+  void TellOwner();
+  static void RunReleases(Submission& self);
+
+  // SessionEvents:
+  void OnStreamOpened() override { stream_opened_ = true; }
+  void OnLinkFree(uint32_t link) override { free_links_ |= 1u << link; }
+  void OnEnded(const absl::Status& why) override { ended_ = why; }
+  void OnCall() override;
+  bool TakeRelease(Stream& stream, uint64_t number) override;
+
+  Hub& hub_;
+  const std::shared_ptr<HubDevice> device_;
+  const Options options_;
+  SessionOwner* owner_;
+  std::shared_ptr<verbs::ProtectionDomain> pd_;
+  uint32_t max_pieces_ = 1;
+  uint64_t max_write_ = 0;
+  std::array<ClassQueue, kMessageClasses> queues_;
+
+  std::shared_ptr<Registrar> registrar_;
+  std::shared_ptr<Budget> send_budget_, receive_budget_;
+  std::unique_ptr<RegisteredPool> send_pool_, slot_pool_, loan_pool_;
+  std::unique_ptr<RegistrationCache> cache_;
+  std::unique_ptr<PoolMemory> memory_;
+  Buffer slot_bytes_;
+  std::vector<ReceiveSlot> slots_;
+  std::unique_ptr<SessionCore> core_;
+  std::vector<LinkSlot> links_;
+
+  bool in_turn_ = false;
+  bool called_ = false;  // Pump is due
+  Instant pump_at_{};
+  bool stream_opened_ = false;
+  uint32_t free_links_ = 0;  // by bit
+  std::optional<absl::Status> ended_;
+  std::function<void()> on_idle_;
+
+  // Loans that other threads have dropped. Those that find no room go the slow
+  // way.
+  MpscRing<ForeignRelease> releases_;
+  std::mutex more_releases_mutex_;
+  std::vector<ForeignRelease> more_releases_;  // under its mutex
+  ReleaseWork release_work_{*this};
+};
+
+}  // namespace nd::transport
+
+#endif  // ND_TRANSPORT_ENDPOINT_SESSION_RUNTIME_H_
