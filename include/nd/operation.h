@@ -71,6 +71,11 @@ class Operation : private transport::Submission {
   bool done() const {
     return state_.load(std::memory_order_acquire) == State::kDone;
   }
+  // It was started and is not done.
+  bool pending() const {
+    const State state = state_.load(std::memory_order_acquire);
+    return state == State::kSubmitted || state == State::kStarted;
+  }
   // Of an operation that is done.
   const absl::Status& status() const { return status_; }
 

@@ -49,11 +49,11 @@ class SessionClient {
     // long as the deadline lets it. This side, too, does so many at a time: a
     // set-up lasts from Open until each link's ExchangeLayout has succeeded, or
     // the SessionClient is destroyed.
-    Backoff::Options backoff;
+    Backoff::Options backoff{};
     SetUpLimit* set_ups = &SetUpLimit::OfProcess();
     Random* random = nullptr;  // of the pauses; null: the system's
     // Sleeps; fails with CANCELLED. Null: in real time.
-    std::function<absl::Status(Duration, const Cancellation*)> pause;
+    std::function<absl::Status(Duration, const Cancellation*)> pause{};
   };
 
   // RESOURCE_EXHAUSTED with what the server said, and how often it was asked,

@@ -16,7 +16,8 @@ ALLOWED = {
     "verbs": {"base", "nd"},
     "transport": {"base", "nd", "verbs"},
     "control": {"base", "nd", "verbs", "transport"},
-    "ndping": {"base", "nd", "verbs", "transport", "control"},
+    "api": {"base", "nd", "verbs", "transport", "control"},
+    "ndping": {"base", "nd", "verbs", "transport", "control", "api"},
 }
 # What each room of a floor may include of its floor besides itself.
 ROOMS = {
@@ -49,9 +50,9 @@ ROOMS = {
 # Headers that only some floors know.
 FOREIGN = {
     re.compile(r"infiniband/|rdma/"): {
-        "verbs", "soft", "transport", "control", "ndping",
+        "verbs", "soft", "transport", "control", "api", "ndping",
     },
-    re.compile(r"grpcpp/|google/protobuf/"): {"control", "ndping"},
+    re.compile(r"grpcpp/|google/protobuf/"): {"control", "api", "ndping"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 

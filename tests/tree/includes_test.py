@@ -23,7 +23,7 @@ class Includes(unittest.TestCase):
         self.assertEqual(self.check("src/base/a.h", '#include "verbs/cm.h"'), 1)
 
     def test_nothing_above_includes_the_soft_device(self):
-        for floor in ("base", "verbs", "transport", "control", "ndping"):
+        for floor in ("base", "verbs", "transport", "control", "api", "ndping"):
             self.assertEqual(
                 self.check(f"src/{floor}/a.h", '#include "soft/wire/bth.h"'), 1)
 

@@ -30,8 +30,11 @@ Hub::Hub(std::unique_ptr<Engine> engine) : engine_(std::move(engine)) {}
 Hub::~Hub() {
   engine_->Stop();
   const auto parted = [](const auto& session) { return session->parted(); };
-  engine_->RunUntil([&] { return std::ranges::all_of(buried_, parted); },
-                    engine_->Now() + kEndTime);
+  engine_->RunUntil(
+      [&] {
+        return !engine_->submitted() && std::ranges::all_of(buried_, parted);
+      },
+      engine_->Now() + kEndTime);
   // What is left waits for loans that do not come back.
   for (const auto& session : buried_) Detach(*session);
   buried_.clear();

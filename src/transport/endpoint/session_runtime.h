@@ -47,13 +47,13 @@ class SessionOwner {
 class SessionRuntime final : public Pollable, private SessionEvents {
  public:
   struct Options {
-    SessionLayout layout;
+    SessionLayout layout{};
     bool client = false;
     Duration reconnect{};
     uint64_t receive_budget = uint64_t{64} << 20;  // of large messages, bytes
     // Of all sessions; may be null.
-    std::shared_ptr<Budget> send_memory, receive_memory;
-    RegistrationCache::Options registrations;
+    std::shared_ptr<Budget> send_memory{}, receive_memory{};
+    RegistrationCache::Options registrations{};
     std::string name;  // "session 00000000075bcd15 with 10.0.0.2"
   };
 

@@ -89,9 +89,7 @@ Engine::~Engine() {
 void Engine::Submit(Submission& submission) {
   submissions_.Push(submission);
   if (sleeps_.load(std::memory_order_seq_cst) && sleeps_.exchange(false)) {
-    const uint64_t one = 1;
-    [[maybe_unused]] const ssize_t put =
-        write(wakeup_.get(), &one, sizeof(one));
+    Nudge();
   }
 }
 
@@ -134,10 +132,14 @@ absl::Status Engine::Start() {
   return absl::OkStatus();
 }
 
-void Engine::Stop() {
-  stop_ = true;
+void Engine::Nudge() {
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t put = write(wakeup_.get(), &one, sizeof(one));
+}
+
+void Engine::Stop() {
+  stop_ = true;
+  Nudge();
   const std::lock_guard lock(thread_mutex_);
   if (!thread_.joinable() || thread_.get_id() == std::this_thread::get_id()) {
     return;

@@ -65,6 +65,10 @@ class Engine {
   }
   // Runs it on the engine's thread, soon.
   void Submit(Submission& submission);
+  // Ends a sleep: what a RunUntil waits for may have come.
+  void Nudge();
+  // Something was submitted that has not run.
+  bool submitted() const { return !submissions_.empty(); }
   // Runs it there and waits; at once on that thread. DEADLINE_EXCEEDED: the
   // engine was not polled; it is not run any more.
   absl::Status Call(std::function<void()> work, Instant deadline);

@@ -352,8 +352,9 @@ void SessionCore::EndAll() {
   want_memory_.clear();
   for (auto& [id, stream] : streams_) {
     if (stream->end_.ok()) {
-      stream->end_ = why;
       DropUnsent(*stream, why);
+      if (end_.ok() && stream->receiving_.EndBehindLast(why)) continue;
+      stream->end_ = why;
     }
     stream->receiving_.End(why, true);
   }

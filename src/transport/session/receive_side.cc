@@ -145,6 +145,22 @@ void ReceiveSide::Release(uint64_t number) {
   if (stalled_) Match();
 }
 
+bool ReceiveSide::EndBehindLast(const absl::Status& why) {
+  if (ended_) return false;
+  for (uint64_t i = next_; i != records_.end(); ++i) {
+    if (records_[i].state == State::kWaiting ||
+        records_[i].state == State::kGranted) {
+      return false;
+    }
+  }
+  if (!finished_) {
+    behind_last_ = why;
+    records_.Push({.state = State::kFinish});
+  }
+  Match();
+  return true;
+}
+
 void ReceiveSide::End(const absl::Status& why, bool all_stopped) {
   ended_ = true;
   for (uint64_t i = next_; i != records_.end(); ++i) {
@@ -212,8 +228,7 @@ bool ReceiveSide::MatchFirst() {
       return true;
     case State::kFinish:
       OperationQueue::Remove(*operation);
-      host_.Done(*operation,
-                 absl::OutOfRangeError("the peer has finished the stream"));
+      host_.Done(*operation, behind_last_);
       return true;
   }
   return false;

@@ -85,6 +85,9 @@ class ReceiveSide {
   // still be writing, its word that it has stopped is awaited, unless
   // `all_stopped`.
   void End(const absl::Status& why, bool all_stopped);
+  // No more will come: what has come is still given out, and then `why`. False,
+  // and nothing is changed, where a message is not all there.
+  [[nodiscard]] bool EndBehindLast(const absl::Status& why);
 
   // Goes on where memory or a grant was not to be had.
   void Retry() { Match(); }
@@ -159,6 +162,8 @@ class ReceiveSide {
   uint64_t told_;
   bool finished_ = false;
   bool ended_ = false;
+  absl::Status behind_last_ =
+      absl::OutOfRangeError("the peer has finished the stream");
   bool loans_ = true;       // the application takes messages on loan
   bool stalled_ = false;    // memory or a grant was not to be had
   absl::Status cancelled_;  // why the bound operation's transfer is revoked

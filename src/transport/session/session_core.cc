@@ -71,10 +71,10 @@ Stream* SessionCore::AcceptStream() {
 void SessionCore::Accept(AcceptOperation& operation) {
   OperationAccess::Start(operation, nullptr);
   events_.OnCall();
-  if (state_ == State::kEnded) return Done(operation, EndReason());
   timed_.Add(operation);
   acceptors_.Add(operation);
   MatchAccepted();
+  if (state_ == State::kEnded) EndAccept(operation, EndReason());
 }
 
 void SessionCore::CancelAccept(AcceptOperation& operation) {
@@ -162,7 +162,7 @@ void SessionCore::Unreference(Stream& stream) {
 // A stream goes when both sides have ended it, nothing of it is under way, and
 // the application is through with it.
 void SessionCore::MaybeForget(Stream& stream) {
-  const bool over = !stream.end_.ok() ||
+  const bool over = state_ == State::kEnded || !stream.end_.ok() ||
                     (stream.finish_sent_ && stream.receiving_.finished());
   if (!over || !stream.closed_ || stream.references_ != 0 || stream.ready_ ||
       stream.memory_wanted_ || stream.transfer_wanted_ ||

@@ -112,7 +112,8 @@ class SessionCore {
   // The same as an operation.
   void Accept(AcceptOperation& operation);
   void CancelAccept(AcceptOperation& operation);
-  // Sends what is queued, and ends the session when the peer does likewise.
+  // Sends what is queued, and ends the session when the peer has done likewise,
+  // which this tells it to. What has arrived is still given out.
   void Goodbye();
   // Ends it now; all that is under way ends with `why`.
   void Fail(absl::Status why);

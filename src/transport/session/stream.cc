@@ -82,7 +82,10 @@ void Stream::Reset(absl::Status why) {
 
 void Stream::Close() {
   closed_ = true;
-  if (!finishing_) {
+  if (core_.state_ == SessionCore::State::kEnded) {
+    if (end_.ok()) end_ = core_.EndReason();
+    receiving_.End(end_, true);
+  } else if (!finishing_) {
     Reset(absl::AbortedError("the application has closed the stream"));
   } else if (end_.ok() && !receiving_.finished()) {
     receiving_.End(absl::AbortedError("the stream is closed"), false);

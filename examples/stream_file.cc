@@ -1,0 +1,91 @@
+// A file over a bulk stream, in pieces, with progress.
+//
+//   stream_file receive 10.0.0.2:7600 COPY
+//   stream_file send 10.0.0.2:7600 FILE
+#include <nd/reactor.h>
+#include <nd/server.h>
+#include <nd/session.h>
+#include <nd/stream.h>
+
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace std::chrono_literals;
+constexpr size_t kPiece = 4 << 20;  // bytes of a message
+constexpr size_t kAhead = 4;        // messages under way
+
+absl::Status SendFile(nd::Reactor& reactor, const std::string& server,
+                      const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return absl::NotFoundError(path);
+  auto session = nd::Session::Connect(reactor, server, {.name = "file"}, 10s);
+  if (!session.ok()) return session.status();
+  auto stream = session->Open(nd::StreamClass::kBulk, "file", 1s);
+  if (!stream.ok()) return stream.status();
+  std::vector<std::byte> buffers(kAhead * kPiece);
+  std::array<nd::SendOperation, kAhead> sends;
+  const auto start = std::chrono::steady_clock::now();
+  uint64_t bytes = 0;
+  for (size_t i = 0; file; i = (i + 1) % kAhead) {
+    // The last message from this buffer.
+    if (auto sent = stream->Await(sends[i]); !sent.ok()) return sent;
+    const std::span buffer = std::span(buffers).subspan(i * kPiece, kPiece);
+    file.read(reinterpret_cast<char*>(buffer.data()), kPiece);
+    const auto got = static_cast<size_t>(file.gcount());
+    sends[i].set_piece({.bytes = buffer.first(got)});
+    stream->Send(sends[i]);
+    bytes += got;
+    const std::chrono::duration<double> took =
+        std::chrono::steady_clock::now() - start;
+    std::printf("\r%8.1f MB, %6.3f GB/s", static_cast<double>(bytes) / 1e6,
+                static_cast<double>(bytes) / 1e9 / took.count());
+  }
+  for (const nd::SendOperation& send : sends) {
+    if (auto sent = stream->Await(send); !sent.ok()) return sent;
+  }
+  std::printf("\n");
+  stream->Finish();
+  return session->Close(30s);
+}
+
+absl::Status ReceiveFile(nd::Server& server, const std::string& path) {
+  std::ofstream copy(path, std::ios::binary);
+  absl::StatusOr<nd::Session> session = server.Accept(1h);
+  if (!session.ok()) return session.status();
+  absl::StatusOr<nd::Stream> stream = session->Accept(1min);
+  if (!stream.ok()) return stream.status();
+  for (;;) {
+    absl::StatusOr<nd::Message> piece = stream->Receive(1min);
+    if (absl::IsOutOfRange(piece.status())) break;  // the last
+    if (!piece.ok()) return piece.status();
+    copy.write(reinterpret_cast<const char*>(piece->bytes().data()),
+               static_cast<std::streamsize>(piece->size()));
+  }
+  if (!copy.flush()) return absl::DataLossError(path);
+  stream->Finish();
+  return session->Close(30s);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 4) return std::puts("stream_file send|receive ADDRESS FILE"), 2;
+  auto reactor = nd::Reactor::Create({});
+  absl::Status end = reactor.status();
+  if (end.ok() && argv[1] == std::string("send")) {
+    end = SendFile(**reactor, argv[2], argv[3]);
+  } else if (end.ok()) {
+    auto server = nd::Server::Start({reactor->get()}, {.address = argv[2]});
+    end = server.ok() ? ReceiveFile(**server, argv[3]) : server.status();
+  }
+  if (!end.ok()) std::fprintf(stderr, "%s\n", end.ToString().c_str());
+  return end.ok() ? 0 : 1;
+}

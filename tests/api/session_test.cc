@@ -1,0 +1,271 @@
+// Sessions as applications have them, over gRPC and rdma_cm: on the soft
+// device, and on rxe in the guest.
+#include "nd/session.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "api/session_impl.h"
+#include "base/random.h"
+#include "nd/reactor.h"
+#include "nd/server.h"
+#include "nd/stream.h"
+#include "verbs/rdma_env.h"
+
+namespace nd {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::chrono::nanoseconds kLong = 20s;  // what nobody waits for
+
+std::vector<std::byte> MessageOf(size_t size, uint32_t seed) {
+  std::vector<std::byte> bytes(size);
+  SeededRandom(seed).Fill(bytes);
+  return bytes;
+}
+
+template <typename T>
+T OrDie(absl::StatusOr<T> result) {
+  if (!result.ok()) ADD_FAILURE() << result.status();
+  return *std::move(result);
+}
+
+// A server and a client of it, each with a reactor.
+class SessionTest : public verbs::RdmaTest {
+ protected:
+  void Connect(Server::Options server_options = {},
+               const Session::Options& client_options = {},
+               bool own_threads = true) {
+    near_ = OrDie(Reactor::Create({}));
+    far_ = OrDie(Reactor::Create({}));
+    ASSERT_TRUE(far_->Start().ok());
+    if (own_threads) {
+      ASSERT_TRUE(near_->Start().ok());
+    }
+    server_options.address = verbs::LocalAddress(AF_INET).host() + ":0";
+    server_options.allow_insecure_remote = true;
+    server_ = OrDie(Server::Start({far_.get()}, server_options));
+    client_ = OrDie(
+        Session::Connect(*near_, server_->address(), client_options, kLong));
+    serving_ = OrDie(server_->Accept(kLong));
+  }
+
+  // Streams of the class, the client's end and the server's.
+  std::pair<Stream, Stream> Open(StreamClass stream_class) {
+    Stream ours = OrDie(client_.Open(stream_class, "test", kLong));
+    Stream theirs = OrDie(serving_.Accept(kLong));
+    return {std::move(ours), std::move(theirs)};
+  }
+
+  static void LoseLink(Session& session, uint32_t link) {
+    ASSERT_TRUE(session.impl()
+                    .OnReactor(
+                        [link](transport::SessionRuntime& runtime) {
+                          runtime.core().LoseLink(
+                              link, absl::UnavailableError("of the test"));
+                        },
+                        Instant::max())
+                    .ok());
+  }
+  static bool LinkIsUp(Session& session, uint32_t link) {
+    bool up = false;
+    EXPECT_TRUE(session.impl()
+                    .OnReactor(
+                        [&](transport::SessionRuntime& runtime) {
+                          up = runtime.core().LinkIsUp(link);
+                        },
+                        Instant::max())
+                    .ok());
+    return up;
+  }
+
+  std::unique_ptr<Reactor> near_, far_;
+  std::unique_ptr<Server> server_;
+  Session client_, serving_;
+};
+
+void ExpectEcho(Stream& ours, Stream& theirs, size_t size, uint32_t seed) {
+  const std::vector<std::byte> sent = MessageOf(size, seed);
+  SendOperation send, answer;
+  send.set_piece({.bytes = sent});
+  ours.Send(send);
+  const absl::StatusOr<Message> there = theirs.Receive(kLong);
+  ASSERT_TRUE(there.ok()) << there.status();
+  answer.set_piece({.bytes = there->bytes()});
+  theirs.Send(answer);
+  std::vector<std::byte> back(size + 1);
+  const absl::StatusOr<size_t> got = ours.ReceiveInto(back, kLong);
+  EXPECT_TRUE(theirs.Await(answer).ok()) << answer.status();
+  ASSERT_TRUE(got.ok()) << got.status();
+  ASSERT_EQ(*got, size);
+  EXPECT_TRUE(std::equal(sent.begin(), sent.end(), back.begin()));
+  EXPECT_TRUE(ours.Await(send).ok());
+}
+
+TEST_F(SessionTest, MessagesOfAnySizeComeBackInBothClasses) {
+  Connect();
+  for (const StreamClass each : {StreamClass::kLatency, StreamClass::kBulk}) {
+    auto [ours, theirs] = Open(each);
+    EXPECT_EQ(theirs.name(), "test");
+    EXPECT_EQ(theirs.stream_class(), each);
+    uint32_t seed = 1;
+    for (const size_t size : {0, 1, 64, 8160, 8161, 100'000, 9'000'000}) {
+      ExpectEcho(ours, theirs, size, seed++);
+    }
+  }
+}
+
+TEST_F(SessionTest, AnApplicationOfOneThreadPollsItsReactorInCallsThatBlock) {
+  Connect({}, {}, false);
+  auto [ours, theirs] = Open(StreamClass::kLatency);
+  for (uint32_t i = 0; i < 10; ++i) {
+    const std::vector<std::byte> sent = MessageOf(1000 * i, i);
+    ASSERT_TRUE(ours.Send(sent, kLong).ok());
+    const Message there = OrDie(theirs.Receive(kLong));
+    ASSERT_TRUE(theirs.Send(there.bytes(), kLong).ok());
+    EXPECT_TRUE(std::ranges::equal(OrDie(ours.Receive(kLong)).bytes(), sent));
+  }
+}
+
+TEST_F(SessionTest, ALostConnectionLosesNothingAndIsMadeAnew) {
+  Connect();
+  auto [ours, theirs] = Open(StreamClass::kLatency);
+  for (uint32_t round = 0; round < 4; ++round) {
+    LoseLink(round % 2 == 0 ? client_ : serving_, round / 2);
+    for (uint32_t i = 0; i < 20; ++i) ExpectEcho(ours, theirs, 3000 * i, i);
+    while (!LinkIsUp(client_, round / 2) || !LinkIsUp(serving_, round / 2)) {
+      ASSERT_TRUE(client_.status().ok()) << client_.status();
+      std::this_thread::yield();
+    }
+  }
+}
+
+TEST_F(SessionTest, WithoutAnyConnectionASessionWaitsForItsReconnectTime) {
+  Connect({.reconnect = kLong}, {.reconnect = kLong});
+  auto [ours, theirs] = Open(StreamClass::kBulk);
+  for (uint32_t round = 0; round < 3; ++round) {
+    LoseLink(client_, 0);
+    LoseLink(client_, 1);
+    for (uint32_t i = 0; i < 10; ++i) ExpectEcho(ours, theirs, 9000 * i, i);
+  }
+}
+
+TEST_F(SessionTest, WithoutReconnectTimeTheLossOfAllConnectionsEndsEverything) {
+  Connect();
+  auto [ours, theirs] = Open(StreamClass::kLatency);
+  ReceiveOperation waiting;
+  theirs.Receive(waiting);
+  LoseLink(client_, 0);
+  LoseLink(client_, 1);
+  EXPECT_FALSE(theirs.Await(waiting).ok());
+  EXPECT_TRUE(serving_.impl().AwaitEnd(api::After(kLong)));
+  EXPECT_TRUE(absl::IsUnavailable(client_.status())) << client_.status();
+  EXPECT_FALSE(ours.Send({}, kLong).ok());
+}
+
+TEST_F(SessionTest, APeacefulEndGivesOutWhatWasSentBefore) {
+  Connect();
+  auto [ours, theirs] = Open(StreamClass::kLatency);
+  const std::vector<std::byte> last = MessageOf(20'000, 1);
+  SendOperation send;
+  send.set_piece({.bytes = last});
+  ours.Send(send);
+  ours.Finish();
+  EXPECT_EQ(OrDie(theirs.Receive(kLong)).size(), last.size());
+  EXPECT_TRUE(absl::IsOutOfRange(theirs.Receive(kLong).status()));
+  theirs.Finish();
+  std::thread there([this] {
+    const absl::Status closed = serving_.Close(kLong);
+    EXPECT_TRUE(closed.ok()) << closed;
+  });
+  const absl::Status closed = client_.Close(kLong);
+  EXPECT_TRUE(closed.ok()) << closed;
+  there.join();
+  EXPECT_TRUE(absl::IsCancelled(client_.status())) << client_.status();
+  EXPECT_TRUE(ours.Await(send).ok());
+}
+
+TEST_F(SessionTest, ASessionThatIsDroppedEndsAtItsPeer) {
+  Connect();
+  AcceptOperation waiting;
+  serving_.Accept(waiting);
+  client_ = Session();
+  EXPECT_TRUE(serving_.impl().AwaitEnd(api::After(kLong)));
+  waiting.Wait();
+  EXPECT_FALSE(waiting.status().ok());
+}
+
+TEST_F(SessionTest, ManyThreadsShareASessionOfAnothersReactor) {
+  Connect();
+  std::vector<std::thread> threads;
+  for (uint32_t t = 0; t < 8; ++t) {
+    auto streams = std::make_shared<std::pair<Stream, Stream>>(
+        Open(t % 2 == 0 ? StreamClass::kLatency : StreamClass::kBulk));
+    threads.emplace_back([streams, t] {
+      for (uint32_t i = 0; i < 30; ++i) {
+        ExpectEcho(streams->first, streams->second, 700 * i, 100 * t + i);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST_F(SessionTest, AMessageOnLoanMayBeDroppedWhenItsSessionIsGone) {
+  Connect();
+  auto [ours, theirs] = Open(StreamClass::kLatency);
+  const std::vector<std::byte> sent = MessageOf(5000, 7);
+  ASSERT_TRUE(ours.Send(sent, kLong).ok());
+  Message kept = OrDie(theirs.Receive(kLong));
+  theirs = Stream();
+  serving_ = Session();
+  EXPECT_TRUE(std::ranges::equal(kept.bytes(), sent));
+}
+
+TEST_F(SessionTest, AReceiveThatNobodyAnswersEndsWithItsDeadline) {
+  Connect();
+  auto [ours, theirs] = Open(StreamClass::kLatency);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(ours.Receive(1ms).status()));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(client_.Accept(1ms).status()));
+  ReceiveOperation given_up;
+  ours.Receive(given_up);
+  ours.Cancel(given_up);
+  EXPECT_TRUE(absl::IsCancelled(ours.Await(given_up)));
+  ExpectEcho(ours, theirs, 10, 1);
+}
+
+TEST_F(SessionTest, WhoCannotBeReachedIsNamed) {
+  near_ = OrDie(Reactor::Create({}));
+  const absl::Status none =
+      Session::Connect(*near_, verbs::LocalAddress(AF_INET).host() + ":9", {},
+                       5s)
+          .status();
+  EXPECT_TRUE(absl::IsUnavailable(none) || absl::IsDeadlineExceeded(none))
+      << none;
+  EXPECT_NE(none.message().find(verbs::LocalAddress(AF_INET).host()),
+            std::string::npos);
+  for (const char* const wrong :
+       {"", "host", "host:", "host:70000", "::1:80"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(
+        Session::Connect(*near_, wrong, {}, 5s).status()))
+        << wrong;
+  }
+  Session::Options options;
+  options.layout.slots = 1;
+  far_ = OrDie(Reactor::Create({}));
+  server_ = OrDie(Server::Start({far_.get()}, {}));
+  const absl::Status refused =
+      Session::Connect(*near_, server_->address(), options, 5s).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(refused)) << refused;
+  EXPECT_NE(refused.message().find("slots"), std::string::npos) << refused;
+}
+
+}  // namespace
+}  // namespace nd
