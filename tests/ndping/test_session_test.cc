@@ -4,10 +4,13 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <atomic>
 #include <functional>
 #include <string>
 #include <thread>
 #include <utility>
+
+#include "base/until_true.h"
 
 namespace nd::ndping {
 namespace {
@@ -199,8 +202,12 @@ class TestSessionPhase : public TestSessionTest {
     ScriptedSide side(std::move(script));
     TestSession::PhaseOptions options;
     options.silence = options.longest = kWait;
+    options.on_tick = [this](uint64_t, Duration) { ++ticks_; };
     return session_->RunPhase(side, options, nullptr).status();
   }
+
+  // How often the test's thread has looked at the phase.
+  std::atomic<int> ticks_{0};
 };
 
 long SleepsOfThisThread() {
@@ -212,7 +219,8 @@ long SleepsOfThisThread() {
 TEST_F(TestSessionPhase, WhoWaitsForThePeerToBeDoneSleepsAllTheWhile) {
   const absl::Status status = RunPhase([&](PhaseControl& control) {
     std::thread peer([&] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      const int start = ticks_;
+      EXPECT_TRUE(UntilTrue([&] { return ticks_ > start + 100; }).ok());
       session_->OnMessage(v1::PhaseDone());
     });
     const long before = SleepsOfThisThread();

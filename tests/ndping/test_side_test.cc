@@ -8,7 +8,6 @@
 
 #include <array>
 #include <atomic>
-#include <fstream>
 #include <functional>
 #include <initializer_list>
 #include <memory>
@@ -18,10 +17,10 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "base/mutex.h"
+#include "base/sleeps.h"
 #include "base/until_true.h"
 #include "base/wait.h"
 #include "control/connection_broker.h"
@@ -578,14 +577,6 @@ TEST_F(TestSideTest, PeerThatVanishesMidTestIsNoticed) {
     TearDown();
     client_.reset();
   }
-}
-
-// Whether a thread of this process waits for something: proc(5), state S.
-bool Sleeps(pid_t thread) {
-  std::ifstream file(absl::StrCat("/proc/self/task/", thread, "/stat"));
-  std::string line;
-  std::getline(file, line);
-  return absl::StrContains(line, ") S ");
 }
 
 TEST_F(TestSideTest, WatchEndsWhenCancelled) {

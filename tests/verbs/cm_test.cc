@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/sleeps.h"
 #include "base/until_true.h"
 #include "verbs/completion.h"
 #include "verbs/listener.h"
@@ -401,7 +402,7 @@ TEST_F(CmRefusal, LongPrivateDataIsInvalid) {
 TEST_F(CmRefusal, BurstBeyondTheBacklogIsToldThatTheServerIsBusy) {
   constexpr int kClients = 64;
   auto listener = Listen(PeerAddress(AF_INET), 4);
-  std::atomic<int> connecting{0};
+  std::vector<std::atomic<pid_t>> connecting(kClients);
   // Kept: a client that goes at once can be gone before Accept has returned.
   std::vector<std::unique_ptr<CmId>> ids;
   ids.reserve(kClients);
@@ -412,12 +413,14 @@ TEST_F(CmRefusal, BurstBeyondTheBacklogIsToldThatTheServerIsBusy) {
   for (int i = 0; i < kClients; ++i) {
     clients.push_back(std::async(std::launch::async, [&connecting, &ids, i] {
       Side side(*ids[i]);
-      ++connecting;
+      connecting[i] = gettid();
       return ids[i]->Connect(*side.qp, {}, nullptr, Soon(), nullptr).status();
     }));
   }
-  EXPECT_TRUE(UntilTrue([&] { return connecting == kClients; }).ok());
-  std::this_thread::sleep_for(milliseconds(300));  // the REQs are under way
+  // Who has sent its REQ sleeps, for nobody answers yet.
+  const auto waits = [](pid_t thread) { return thread != 0 && Sleeps(thread); };
+  EXPECT_TRUE(
+      UntilTrue([&] { return std::ranges::all_of(connecting, waits); }).ok());
 
   int accepted = 0;
   for (;;) {
