@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -81,8 +82,9 @@ int Ping(const std::string& address, size_t calls) {
         std::chrono::steady_clock::now() - start;
     halves.push_back(taken.count() / 2);
   }
-  std::nth_element(halves.begin(), halves.begin() + calls / 2, halves.end());
-  std::printf("%.1f\n", halves[calls / 2]);
+  const auto median = halves.begin() + static_cast<ptrdiff_t>(calls / 2);
+  std::nth_element(halves.begin(), median, halves.end());
+  std::printf("%.1f\n", *median);
   return 0;
 }
 

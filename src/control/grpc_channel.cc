@@ -7,7 +7,6 @@
 #include <grpcpp/support/channel_arguments.h>
 
 #include <string>
-#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -61,7 +60,7 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(
   if (!credentials.server_name.empty()) {
     args.SetSslTargetNameOverride(credentials.server_name);
   }
-  return MakeChannelWith(server, channel_credentials, std::move(args));
+  return MakeChannelWith(server, channel_credentials, args);
 }
 
 absl::StatusOr<verbs::SocketAddress> ParsePeer(absl::string_view peer) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <set>
+#include <utility>
 #include <vector>
 
 namespace nd {
@@ -16,7 +17,8 @@ using ::testing::ElementsAre;
 // Says what it is told to, over and over.
 class ScriptedRandom final : public Random {
  public:
-  explicit ScriptedRandom(std::vector<uint64_t> script) : script_(script) {}
+  explicit ScriptedRandom(std::vector<uint64_t> script)
+      : script_(std::move(script)) {}
   void Fill(std::span<std::byte>) override {}
   uint64_t Next() override { return script_[position_++ % script_.size()]; }
 

@@ -66,7 +66,7 @@ Owned<X509> MakeCertificate(const std::string& name, EVP_PKEY* key,
   X509* const x = certificate.get();
   Must(X509_set_version(x, X509_VERSION_3));
   Must(ASN1_INTEGER_set(X509_get_serialNumber(x), ++serial));
-  constexpr long kDay = 24 * 3600;
+  constexpr long kDay = 24L * 3600;
   Must(X509_gmtime_adj(X509_getm_notBefore(x), -kDay));
   Must(X509_gmtime_adj(X509_getm_notAfter(x), kDay));
   Must(X509_NAME_add_entry_by_txt(
@@ -119,7 +119,7 @@ CredentialFiles::~CredentialFiles() { std::filesystem::remove_all(folder_); }
 
 std::string CredentialFiles::Write(const std::string& name,
                                    const std::string& text) {
-  const std::string path = absl::StrCat(folder_, "/", ++made_, "-", name);
+  std::string path = absl::StrCat(folder_, "/", ++made_, "-", name);
   Must(static_cast<bool>(std::ofstream(path) << text));
   return path;
 }

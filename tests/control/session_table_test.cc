@@ -42,8 +42,7 @@ class SessionTableTest : public ::testing::Test {
   }
   absl::Status Exchange(uint64_t id, LinkId link, bool ok = true,
                         Instant now = kNow) {
-    const absl::Status begun =
-        SessionTable::BeginExchange(*table_.Find(id), link);
+    absl::Status begun = SessionTable::BeginExchange(*table_.Find(id), link);
     if (begun.ok()) table_.EndExchange(id, link, ok, now);
     return begun;
   }

@@ -225,7 +225,7 @@ class Play {
     const uint32_t link = AnyLink();
     switch (header.type) {
       case FrameType::kMessage: {
-        const std::vector<std::byte> bytes(choices_.Byte() * 4);
+        const std::vector<std::byte> bytes(size_t{4} * choices_.Byte());
         session_.Give(link, header, bytes);
         break;
       }

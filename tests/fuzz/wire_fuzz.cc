@@ -74,13 +74,8 @@ void CheckSealed(std::span<const std::byte> input) {
   }
 }
 
-}  // namespace
-}  // namespace nd::soft
-
-// From the BTH to the ICRC, as in a datagram to port 4791.
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace nd::soft;
-  const auto input = std::as_bytes(std::span(data, size));
+// `input` is from the BTH to the ICRC, as in a datagram to port 4791.
+void CheckAll(std::span<const std::byte> input) {
   CheckSealed(input);
   CheckPacket(input);
   CheckMad(input);
@@ -90,5 +85,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (Parse(sealed.packet, packet) == PacketFault::kNone) {
     CheckMad(packet.payload);
   }
+}
+
+}  // namespace
+}  // namespace nd::soft
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  nd::soft::CheckAll(std::as_bytes(std::span(data, size)));
   return 0;
 }

@@ -71,8 +71,9 @@ TEST(Plan, SaysHowMuchMemoryOneMessageEachNeeds) {
   v1::TestSpec spec =
       Spec(v1::TEST_KIND_LATENCY, v1::OPERATION_SEND, {1, 4096});
   spec.set_qps(3);
-  EXPECT_TRUE(TestPlan::Make(spec, 6 * 4096).ok());
-  const absl::Status status = TestPlan::Make(spec, 6 * 4096 - 1).status();
+  constexpr uint64_t kNeeded = uint64_t{6} * 4096;
+  EXPECT_TRUE(TestPlan::Make(spec, kNeeded).ok());
+  const absl::Status status = TestPlan::Make(spec, kNeeded - 1).status();
   EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("24576 bytes"));
 }

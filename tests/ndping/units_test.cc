@@ -119,7 +119,7 @@ TEST(FormatSize, IsShortAndExact) {
   EXPECT_EQ(FormatSize(1023), "1023");
   EXPECT_EQ(FormatSize(1024), "1K");
   EXPECT_EQ(FormatSize(1025), "1025");
-  EXPECT_EQ(FormatSize(1536 * 1024), "1536K");
+  EXPECT_EQ(FormatSize(1536 << 10), "1536K");
   EXPECT_EQ(FormatSize(8 << 20), "8M");
   EXPECT_EQ(FormatSize(uint64_t{3} << 30), "3G");
 }

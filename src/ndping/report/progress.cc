@@ -11,7 +11,8 @@ std::string DescribeProgress(const v1::TestSpec& spec, uint32_t index,
   const bool connect = spec.kind() == v1::TEST_KIND_CONNECT;
   std::string line;
   if (!connect && index < static_cast<uint32_t>(spec.sizes_size())) {
-    line = absl::StrCat("size ", FormatSize(spec.sizes(index)));
+    line =
+        absl::StrCat("size ", FormatSize(spec.sizes(static_cast<int>(index))));
     if (spec.sizes_size() > 1) {
       absl::StrAppend(&line, " (", index + 1, " of ", spec.sizes_size(), ")");
     }

@@ -89,12 +89,13 @@ void AppendLatencies(const Histogram& latencies,
     cells.insert(cells.end(), 8, "-");
     return;
   }
-  cells.push_back(FormatTime(latencies.min()));
+  cells.push_back(FormatTime(static_cast<double>(latencies.min())));
   cells.push_back(FormatTime(latencies.mean()));
   for (const double percentile : {50.0, 90.0, 99.0, 99.9, 99.99}) {
-    cells.push_back(FormatTime(latencies.ValueAtPercentile(percentile)));
+    cells.push_back(FormatTime(
+        static_cast<double>(latencies.ValueAtPercentile(percentile))));
   }
-  cells.push_back(FormatTime(latencies.max()));
+  cells.push_back(FormatTime(static_cast<double>(latencies.max())));
 }
 
 std::string MismatchNote(absl::string_view side,

@@ -189,8 +189,8 @@ class CmFiles final : private UcmaHost {
   }
   void ReleasePort(PortClaim claim) override { ports_.Release(claim); }
 
-  void Deliver(CmOutput output) override ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    device_.Deliver(std::move(output));
+  void Deliver(const CmOutput& output) override ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    device_.Deliver(output);
   }
 
   // No other thread takes from the count: what is there can be read at once.

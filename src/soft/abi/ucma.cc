@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <utility>
 
 namespace nd::soft {
 namespace {
@@ -38,7 +37,7 @@ void Ucma::Close(UcmaFile file) {
   CmOutput output;
   for (const uint32_t number : numbers) Release(*ids_.at(number), output);
   files_.erase(file);
-  Deliver(std::move(output));
+  Deliver(output);
 }
 
 // Commands.
@@ -236,7 +235,7 @@ void Ucma::AddRequest(UcmaId& listener, const CmEvent& event) {
   if (id == nullptr) {
     CmOutput output;
     host_.manager().Destroy(event.handle, host_.Now(), output).IgnoreError();
-    Deliver(std::move(output));
+    Deliver(output);
     return;
   }
   id->space = listener.space;
@@ -339,9 +338,9 @@ int Ucma::MigrateId(UcmaFile file, const rdma_ucm_migrate_id& command,
   return 0;
 }
 
-void Ucma::Deliver(CmOutput output) {
+void Ucma::Deliver(const CmOutput& output) {
   if (output.datagrams.empty() && output.events.empty()) return;
-  host_.Deliver(std::move(output));
+  host_.Deliver(output);
 }
 
 UcmaDevice Ucma::Device() const {

@@ -155,7 +155,7 @@ class Ucma {
   void Push(UcmaFile file, const Event& event);
   // Takes the id's events out of its file: all, or those of one of its joins.
   std::vector<Event> TakeEvents(UcmaId& id, uint32_t join = 0);
-  void Deliver(CmOutput output);
+  void Deliver(const CmOutput& output);
 
   UcmaHost& host_;
   uint64_t last_file_ = 0;

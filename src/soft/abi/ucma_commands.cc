@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <utility>
 
 #include "soft/abi/ucma.h"
 #include "soft/cm/timing.h"
@@ -146,7 +145,7 @@ int Ucma::DestroyId(UcmaId& id, const rdma_ucm_destroy_id&,
   answer.events_reported = id.events_reported;
   CmOutput output;
   Release(id, output);
-  Deliver(std::move(output));
+  Deliver(output);
   return 0;
 }
 
@@ -337,7 +336,7 @@ int Ucma::Connect(UcmaId& id, const rdma_ucm_connect& command) {
   if (!handle.ok()) return ErrnoOf(handle.status());
   SetHandle(id, *handle);
   id.state = State::kConnected;
-  Deliver(std::move(output));
+  Deliver(output);
   return 0;
 }
 
@@ -396,7 +395,7 @@ int Ucma::Accept(UcmaId& id, const rdma_ucm_accept& command) {
   } else if (command.conn_param.valid != 0) {
     id.uid = command.uid;
   }
-  Deliver(std::move(output));
+  Deliver(output);
   return ErrnoOf(status);
 }
 
@@ -439,7 +438,7 @@ int Ucma::Reject(UcmaId& id, const rdma_ucm_reject& command) {
       id.handle,
       PrivateDataView(command.private_data).first(command.private_data_len),
       host_.Now(), output);
-  Deliver(std::move(output));
+  Deliver(output);
   return ErrnoOf(status);
 }
 
@@ -448,7 +447,7 @@ int Ucma::Disconnect(UcmaId& id, const rdma_ucm_disconnect&) {
   if (id.state != State::kConnected) return -EINVAL;
   CmOutput output;
   host_.manager().Disconnect(id.handle, {}, host_.Now(), output).IgnoreError();
-  Deliver(std::move(output));
+  Deliver(output);
   return 0;
 }
 
@@ -475,7 +474,7 @@ int Ucma::Notify(UcmaId& id, const rdma_ucm_notify& command) {
   if (id.state != State::kConnected) return -EINVAL;
   CmOutput output;
   host_.manager().NotifyEstablished(id.handle, host_.Now(), output);
-  Deliver(std::move(output));
+  Deliver(output);
   return 0;
 }
 

@@ -42,7 +42,7 @@ class UcmaHost {
 
   // Sends what a command of the manager made. Its events come back by
   // Ucma::OnEvent, before or after this returns.
-  virtual void Deliver(CmOutput output) = 0;
+  virtual void Deliver(const CmOutput& output) = 0;
 
   // The file has `count` more events to fetch, or fewer where that is negative.
   virtual void EventsChanged(UcmaFile file, int count) = 0;

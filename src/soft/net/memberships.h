@@ -18,6 +18,7 @@ struct Interface {
   IpFamily family{};
   uint32_t index = 0;
 
+  // NOLINTNEXTLINE(modernize-use-nullptr): that 0 is the compiler's
   auto operator<=>(const Interface&) const = default;
 };
 

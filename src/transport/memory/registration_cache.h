@@ -132,6 +132,7 @@ class RegistrationCache {
     uint64_t begin;
     uint64_t end;
     size_t size() const { return end - begin; }
+    // NOLINTNEXTLINE(modernize-use-nullptr): that 0 is the compiler's
     auto operator<=>(const Range&) const = default;
   };
   struct Entry {

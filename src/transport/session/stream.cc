@@ -72,7 +72,7 @@ void Stream::Finish() {
   core_.events_.OnCall();
 }
 
-void Stream::Reset(absl::Status why) {
+void Stream::Reset(const absl::Status& why) {
   if (!end_.ok() || core_.state_ != SessionCore::State::kOpen) return;
   reset_text_ = std::string(why.message());
   core_.QueueEntry(this, message_class_, FrameType::kReset);

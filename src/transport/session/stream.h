@@ -50,7 +50,7 @@ class Stream final : private ReceiveSide::Host {
   void Finish();
   // The stream ends in both directions; what is under way ends with ABORTED,
   // here and there.
-  void Reset(absl::Status why);
+  void Reset(const absl::Status& why);
   // The application is through with the stream and calls it no more, but for
   // loans that it drops. A stream that has not ended is reset.
   void Close();

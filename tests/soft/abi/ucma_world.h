@@ -81,10 +81,9 @@ class FakeHost final : public UcmaHost {
     claims_.erase(claim);
     ports_.Release(claim);
   }
-  void Deliver(CmOutput output) override {
-    for (CmDatagram& each : output.datagrams) {
-      wire_.datagrams.push_back(std::move(each));
-    }
+  void Deliver(const CmOutput& output) override {
+    wire_.datagrams.insert(wire_.datagrams.end(), output.datagrams.begin(),
+                           output.datagrams.end());
     for (const CmEvent& each : output.events) ucma.OnEvent(each);
     if (at_once) at_once();
   }
@@ -95,12 +94,12 @@ class FakeHost final : public UcmaHost {
   void Hear(const CmDatagram& datagram) {
     CmOutput output;
     manager_.HandleMad(datagram, wire_.now, output);
-    Deliver(std::move(output));
+    Deliver(output);
   }
   void Expire() {
     CmOutput output;
     manager_.Expire(wire_.now, output);
-    Deliver(std::move(output));
+    Deliver(output);
   }
   bool Has(const Gid& address) const {
     return address == Ipv4(number_) || address == Ipv6(number_);
@@ -138,7 +137,7 @@ struct World {
   // Until nobody has anything more to say.
   void Settle() {
     while (!wire.datagrams.empty()) {
-      const CmDatagram datagram = std::move(wire.datagrams.front());
+      const CmDatagram datagram = wire.datagrams.front();
       wire.datagrams.pop_front();
       if (wire.silent) continue;
       for (FakeHost* const host : {&client, &server}) {

@@ -57,7 +57,7 @@ struct End {
   CmEvent TakeEvent() {
     EXPECT_EQ(out.events.size(), 1u);
     if (out.events.empty()) return {};
-    const CmEvent event = out.events.front();
+    CmEvent event = std::move(out.events.front());
     out.events.clear();
     return event;
   }

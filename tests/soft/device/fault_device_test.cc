@@ -380,7 +380,7 @@ TEST(FaultyDevice, RequestsForConnectionsAreRejected) {
          .qpn = world.client.qp->number()},
         world.clock.Now(), output);
     ASSERT_TRUE(connection.ok()) << connection.status();
-    client.Deliver(std::move(output));
+    client.Deliver(output);
   }
   world.Run(milliseconds(1));
   EXPECT_THAT(server_events, IsEmpty());

@@ -264,6 +264,7 @@ bool UnshareAll() {
 // Runs `body` in such a namespace; its answer.
 int InNamespace(const std::function<bool()>& body) {
   Child child([&] {
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): glibc's is for threads
     if (!UnshareAll() || std::system(kSetUp) != 0) _exit(kCannot);
     if (!body()) _exit(1);
   });

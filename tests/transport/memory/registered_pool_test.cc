@@ -65,6 +65,7 @@ TEST_F(PoolTest, BufferGoesBackOnceHoweverItMoves) {
     Buffer first = Allocate(1000);
     const Buffer second = Allocate(1000);
     Buffer moved = std::move(first);
+    // NOLINTNEXTLINE(bugprone-use-after-move): it is empty then
     EXPECT_FALSE(first);
     EXPECT_TRUE(moved);
     EXPECT_EQ(pool->statistics().buffers, 2u);
@@ -129,7 +130,7 @@ TEST_F(PoolTest, BoundlessBudgetDoesNotOverflow) {
 TEST_F(PoolTest, OneBufferMayHaveAllOfTheBudget) {
   // Of 100 pages, and of sizes that are no class.
   for (const size_t budget_bytes :
-       {size_t{409'600}, 1000 * kMiB / 8, 33 * kMiB + 4096 * 3}) {
+       {size_t{409'600}, 1000 * kMiB / 8, 33 * kMiB + 3 * size_t{4096}}) {
     Make(budget_bytes, {.region_bytes = 2 * kMiB});
     for (int round = 0; round < 3; ++round) {
       {
@@ -148,6 +149,7 @@ TEST_F(PoolTest, RegionIsSmallerWhereTheBudgetHasNoMore) {
   Make(3 * kMiB, {.region_bytes = 2 * kMiB});
   const Buffer first = Allocate(2 * kMiB);
   std::vector<Buffer> slots;
+  slots.reserve(256);
   for (int i = 0; i < 256; ++i) slots.push_back(Allocate(4096));
   EXPECT_EQ(pool->statistics().regions, 2u);
   EXPECT_EQ(budget->used(), 3 * kMiB);

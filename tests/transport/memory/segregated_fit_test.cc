@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 #include <map>
 #include <vector>
@@ -66,8 +67,8 @@ TEST(SegregatedFit, NeighboursJoinInEveryOrder) {
   do {
     SegregatedFit fit;
     const Block area = fit.AddArea(0, 64);
-    std::vector<Block> blocks;
-    for (int i = 0; i < 4; ++i) blocks.push_back(fit.Take(16));
+    std::array<Block, 4> blocks;
+    for (Block& block : blocks) block = fit.Take(16);
     for (const int i : order) fit.Free(blocks[i]);
     EXPECT_TRUE(fit.IsFree(area));
     EXPECT_EQ(fit.Take(64), area);

@@ -153,8 +153,8 @@ class LoneSession final : public SessionEvents {
     void Send(uint64_t serial, uint64_t slot, size_t bytes,
               std::span<const LocalPiece> more, bool) override {
       posted = serial + 1;
-      std::vector<std::byte> packet(SendSlot(slot).begin(),
-                                    SendSlot(slot).begin() + bytes);
+      const std::span<const std::byte> head = SendSlot(slot).first(bytes);
+      std::vector<std::byte> packet(head.begin(), head.end());
       for (const LocalPiece& piece : more) {
         packet.insert(packet.end(), piece.data, piece.data + piece.length);
       }
