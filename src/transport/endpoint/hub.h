@@ -55,7 +55,7 @@ class ForeignReleases : private Submission {
     Stream* stream;
     uint64_t number;
   };
-  static constexpr size_t kRoom = 4096;
+  static constexpr size_t kRoom = 1024;
 
   static void Run(Submission& self);
 
