@@ -45,14 +45,14 @@ absl::Status Side::Begin(const verbs::CmId& id) {
                       hub_->Device(id.device_name(), Late()));
   const auto budget = std::make_shared<Budget>("a test", size_t{256} << 20);
   alive_ = budget;
-  ND_ASSIGN_OR_RETURN(
-      runtime_,
-      SessionRuntime::Create(*hub_, std::move(device),
-                             {.layout = layout_,
-                              .client = client_,
-                              .receive_memory = budget,
-                              .name = client_ ? "the client" : "the server"},
-                             *this));
+  SessionRuntime::Options options;
+  options.layout = layout_;
+  options.client = client_;
+  options.receive_memory = budget;
+  options.name = client_ ? "the client" : "the server";
+  ND_ASSIGN_OR_RETURN(runtime_,
+                      SessionRuntime::Create(*hub_, std::move(device),
+                                             std::move(options), *this));
   On([this] { hub_->Attach(*runtime_); });
   return absl::OkStatus();
 }
@@ -97,7 +97,7 @@ void Side::Receive(Stream& stream, ReceiveOperation& operation) {
 void SubmittedAccept::Submit(Side& side) {
   runtime = &side.runtime();
   side.engine().Submit(
-      OperationAccess::Submit(*this, nullptr, [](Submission& self) {
+      OperationAccess::Submit(*this, nullptr, [](transport::Submission& self) {
         auto& its = OperationOf<SubmittedAccept>(self);
         its.runtime->core().Accept(its);
       }));
