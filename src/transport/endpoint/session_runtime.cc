@@ -59,11 +59,14 @@ absl::Status SessionRuntime::Init() {
   ND_ASSIGN_OR_RETURN(pd_, verbs::ProtectionDomain::Create(context));
   max_pieces_ =
       static_cast<uint32_t>(std::clamp(context->limits().max_sge, 1, 2));
+  // A queue pair takes one more, the marker of its end.
+  send_depth_ = static_cast<uint32_t>(std::clamp(
+      context->limits().max_qp_wr - 1, 1, static_cast<int>(kSendDepth)));
   const std::array<uint32_t, kMessageClasses> links_of = {layout.latency_links,
                                                           layout.bulk_links};
   for (size_t i = 0; i < queues_.size(); ++i) {
     const uint32_t entries =
-        std::max(1u, links_of[i] * (layout.slots + kSendDepth + 1));
+        std::max(1u, links_of[i] * (layout.slots + send_depth_ + 1));
     ND_ASSIGN_OR_RETURN(queues_[i].cq, verbs::CompletionQueue::Create(
                                            context, static_cast<int>(entries),
                                            device_->channel));
@@ -73,7 +76,7 @@ absl::Status SessionRuntime::Init() {
   const uint32_t slots = layout.links() * layout.slots + SpareSlots(layout);
   const size_t slot_bytes = WholePages(size_t{slots} * layout.slot_size);
   const size_t send_bytes =
-      WholePages(size_t{kSendDepth} * layout.slot_size) * layout.links();
+      WholePages(size_t{send_depth_} * layout.slot_size) * layout.links();
   send_budget_ =
       std::make_shared<Budget>(absl::StrCat("send memory of ", name()),
                                send_bytes, options_.send_memory);
@@ -137,20 +140,20 @@ absl::StatusOr<verbs::QueuePair*> SessionRuntime::PrepareLink(
   ND_ASSIGN_OR_RETURN(
       std::unique_ptr<verbs::QueuePair> qp,
       verbs::QueuePair::Create(pd_, {.send_cq = cq,
-                                     .max_send_wr = kSendDepth,
+                                     .max_send_wr = send_depth_,
                                      .max_recv_wr = options_.layout.slots,
                                      .max_send_sge = max_pieces_,
                                      .max_recv_sge = 1,
-                                     .max_unsignaled = kSendDepth}));
+                                     .max_unsignaled = send_depth_}));
   qp->set_peer(id.peer().ToString());
   ND_RETURN_IF_ERROR(id.PrepareQp(*qp));
   ND_ASSIGN_OR_RETURN(
       Buffer send_slots,
-      send_pool_->Allocate(size_t{kSendDepth} * options_.layout.slot_size));
+      send_pool_->Allocate(size_t{send_depth_} * options_.layout.slot_size));
   link.carrier = std::make_unique<VerbsCarrier>(
       VerbsCarrier::Options{.link = index,
                             .slot_size = options_.layout.slot_size,
-                            .depth = kSendDepth,
+                            .depth = send_depth_,
                             .max_pieces = max_pieces_,
                             .max_write = port.attr.max_msg_sz},
       std::move(qp), std::move(send_slots), *core_);

@@ -54,7 +54,7 @@ class SessionRuntime final : public Pollable, private SessionEvents {
     std::string name;  // "session 00000000075bcd15 with 10.0.0.2"
   };
 
-  // Requests that may be outstanding on a link.
+  // Requests that may be outstanding on a link, where the device takes so many.
   static constexpr uint32_t kSendDepth = 64;
 
   // Any thread. `owner` outlives it or is taken from it by Abandon.
@@ -66,6 +66,7 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   const std::string& name() const { return options_.name; }
   const SessionLayout& layout() const { return options_.layout; }
   const std::shared_ptr<HubDevice>& device() const { return device_; }
+  uint32_t send_depth() const { return send_depth_; }
 
   // --- the engine's thread, once it is attached ---
 
@@ -153,6 +154,7 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   std::unique_ptr<SessionCore> core_;
   std::vector<LinkSlot> links_;
 
+  uint32_t send_depth_ = kSendDepth;
   bool in_turn_ = false;
   bool called_ = false;  // Pump is due
   Instant pump_at_{};
