@@ -47,18 +47,20 @@ class Reactor {
   absl::Status Start();
   // Runs it in the thread that calls, whose it then is, until Stop.
   void Run();
-  // Any thread. Waits for the thread that Start began.
+  // Any thread. Ends Run, or where nobody is in it yet, the next one. Waits for
+  // the thread that Start began, unless it is called there.
   void Stop();
 
   // One turn of it, in its thread: that which created it or last called Run.
-  // Never sleeps. Whether there was anything to do.
+  // Never sleeps. Whether there was anything to do. Not from a callback of its
+  // sessions, which must not wait by polling either.
   bool Poll();
 
   // For an event loop of the application's, in its thread: fd() is readable
   // when Poll has something to do. Before that loop sleeps it calls
   // PrepareToSleep: nothing means that Poll has something to do already; a
-  // time, that it is due then at the latest. A reactor of kBusy never lets it
-  // sleep.
+  // time, that it is due then at the latest. A reactor of kBusy that has
+  // sessions never lets it sleep.
   int fd() const;
   std::optional<std::chrono::steady_clock::time_point> PrepareToSleep();
 

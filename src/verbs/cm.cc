@@ -316,6 +316,13 @@ absl::StatusOr<CmEvent> CmId::NegotiateConnect(QueuePair& qp,
   return response;
 }
 
+// Who polls the QP's completions on another thread meanwhile may read the name,
+// and has set it before.
+void CmId::SetPeer(QueuePair& qp) const {
+  std::string name = peer().ToString();
+  if (qp.peer() != name) qp.set_peer(std::move(name));
+}
+
 absl::StatusOr<CmEvent> CmId::Connect(QueuePair& qp,
                                       const ConnectParams& params,
                                       const Tune& tune,
@@ -323,7 +330,7 @@ absl::StatusOr<CmEvent> CmId::Connect(QueuePair& qp,
                                       const Cancellation* cancel) {
   ND_RETURN_IF_ERROR(CheckQp(qp, params, kMaxConnectData));
   ND_RETURN_IF_ERROR(PrepareQp(qp, tune));
-  qp.set_peer(peer().ToString());
+  SetPeer(qp);
   auto response = NegotiateConnect(qp, params, deadline, cancel);
   if (!response.ok()) return response;
 
@@ -344,7 +351,7 @@ absl::Status CmId::Accept(QueuePair& qp, const ConnectParams& params,
                           const Cancellation* cancel) {
   ND_RETURN_IF_ERROR(CheckQp(qp, params, kMaxAcceptData));
   LowerDepthsTo(params, qp.pd()->context()->limits());
-  qp.set_peer(peer().ToString());
+  SetPeer(qp);
   absl::Status ready = PrepareQp(qp, tune);
   if (ready.ok()) ready = MoveQpToRts(qp, tune);
   if (!ready.ok()) {
@@ -391,6 +398,8 @@ absl::StatusOr<std::optional<CmEvent>> CmId::PollEvent() {
 }
 
 std::optional<CmEvent> CmId::TakeEvent() { return inbox_->Take(); }
+
+void CmId::NotifyBy(int eventfd) { inbox_->SetWaiter(eventfd); }
 
 absl::StatusOr<CmEvent> CmId::NextEvent(const Deadline& deadline,
                                         const Cancellation* cancel) {

@@ -184,8 +184,11 @@ class CmId {
                                     const Cancellation* cancel);
   // The same without waiting.
   absl::StatusOr<std::optional<CmEvent>> PollEvent();
-  // One that a Dispatch of the channel has filed.
+  // One that a Dispatch of the channel has filed, on any thread.
   std::optional<CmEvent> TakeEvent();
+  // From now on `eventfd` becomes readable with each event that is filed, for
+  // who does not wait by NextEvent, which ends that. -1: no more.
+  void NotifyBy(int eventfd);
 
   // The id now reads its events from `channel`; those already filed stay.
   absl::Status Migrate(std::shared_ptr<CmEventChannel> channel);
@@ -224,6 +227,7 @@ class CmId {
                      const ibv_device_attr& limits);
   rdma_conn_param ConnParam(const QueuePair& qp,
                             const ConnectParams& params) const;
+  void SetPeer(QueuePair& qp) const;
   absl::Status MoveQp(QueuePair& qp, ibv_qp_state state, const Tune& tune);
   absl::Status MoveQpToRts(QueuePair& qp, const Tune& tune);
 

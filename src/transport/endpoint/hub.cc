@@ -1,6 +1,10 @@
 #include "transport/endpoint/hub.h"
 
+#include <sys/eventfd.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <fstream>
 #include <utility>
 
@@ -29,6 +33,7 @@ Hub::Hub(std::unique_ptr<Engine> engine) : engine_(std::move(engine)) {}
 
 Hub::~Hub() {
   engine_->Stop();
+  engine_->Adopt();
   const auto parted = [](const auto& session) { return session->parted(); };
   engine_->RunUntil(
       [&] {
@@ -45,19 +50,33 @@ absl::StatusOr<std::shared_ptr<verbs::CmEventChannel>> Hub::CmChannel(
   std::shared_ptr<verbs::CmEventChannel> channel;
   {
     const absl::MutexLock lock(&mutex_);
-    if (cm_channel_ != nullptr) return cm_channel_;
-    ND_ASSIGN_OR_RETURN(cm_channel_, verbs::CmEventChannel::Create());
+    if (cm_channel_ == nullptr) {
+      ND_ASSIGN_OR_RETURN(cm_channel_, verbs::CmEventChannel::Create());
+    }
     channel = cm_channel_;
   }
+  if (cm_watched_) return channel;
   absl::Status watched;
   ND_RETURN_IF_ERROR(engine_->Call(
       [this, channel, &watched] {
-        cm_events_ = channel.get();
-        watched = engine_->Watch(channel->fd(), [this] { OnCmEvents(); });
+        if (cm_watched_) return;
+        cm_events_ = channel;
+        watched = WatchCm();
+        cm_watched_ = watched.ok();
       },
       deadline));
   ND_RETURN_IF_ERROR(watched);
   return channel;
+}
+
+absl::Status Hub::WatchCm() {
+  cm_news_ = Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!cm_news_.valid()) return ErrnoStatus(errno, "eventfd");
+  ND_RETURN_IF_ERROR(engine_->Watch(cm_news_.get(), [this] { OnCmNews(); }));
+  absl::Status watched =
+      engine_->Watch(cm_events_->fd(), [this] { DispatchCm(); });
+  if (!watched.ok()) engine_->Unwatch(cm_news_.get());
+  return watched;
 }
 
 absl::StatusOr<std::shared_ptr<HubDevice>> Hub::Device(absl::string_view name,
@@ -66,21 +85,25 @@ absl::StatusOr<std::shared_ptr<HubDevice>> Hub::Device(absl::string_view name,
   {
     const absl::MutexLock lock(&mutex_);
     if (const auto found = devices_.find(name); found != devices_.end()) {
-      return found->second;
+      device = found->second;
+    } else {
+      device = std::make_shared<HubDevice>();
+      ND_ASSIGN_OR_RETURN(device->context, verbs::Context::Open(name));
+      ND_ASSIGN_OR_RETURN(device->channel,
+                          verbs::CompletionChannel::Create(device->context));
+      device->numa_node = NumaNodeOf(name);
+      devices_.emplace(std::string(name), device);
     }
-    device = std::make_shared<HubDevice>();
-    ND_ASSIGN_OR_RETURN(device->context, verbs::Context::Open(name));
-    ND_ASSIGN_OR_RETURN(device->channel,
-                        verbs::CompletionChannel::Create(device->context));
-    device->numa_node = NumaNodeOf(name);
-    devices_.emplace(std::string(name), device);
   }
+  if (device->watched) return device;
   absl::Status watched;
   ND_RETURN_IF_ERROR(engine_->Call(
       [this, device, &watched] {
+        if (device->watched) return;
         watched = engine_->Watch(device->channel->fd(), [this, device] {
           OnCompletionEvents(*device);
         });
+        device->watched = watched.ok();
       },
       deadline));
   ND_RETURN_IF_ERROR(watched);
@@ -135,15 +158,44 @@ void Hub::OnCompletionEvents(HubDevice& device) {
   }
 }
 
-void Hub::OnCmEvents() {
+// Others dispatch, too: what is filed is told by cm_news_.
+void Hub::DispatchCm() {
   if (absl::Status read = cm_events_->Dispatch(); !read.ok()) {
     ND_LOG(kError, read.ToString());
     engine_->Unwatch(cm_events_->fd());
-    return;
   }
+}
+
+void Hub::OnCmNews() {
+  uint64_t count = 0;
+  [[maybe_unused]] const ssize_t got =
+      read(cm_news_.get(), &count, sizeof(count));
   for (SessionRuntime* const session : sessions_) {
     if (session->TakeCmEvents()) engine_->Wake(*session);
   }
+}
+
+void ForeignReleases::Push(Stream& stream, uint64_t number) {
+  const Release release{&stream, number};
+  if (!ring_.TryPush(release)) {
+    const std::lock_guard lock(more_mutex_);
+    more_.push_back(release);
+  }
+  if (!submitted_.exchange(true)) engine_.Submit(*this);
+}
+
+void ForeignReleases::Run(Submission& self) {
+  auto& releases = static_cast<ForeignReleases&>(self);
+  releases.submitted_.store(false);
+  while (const auto release = releases.ring_.TryPop()) {
+    release->stream->Release(release->number);
+  }
+  std::vector<Release> more;
+  {
+    const std::lock_guard lock(releases.more_mutex_);
+    more.swap(releases.more_);
+  }
+  for (const Release& each : more) each.stream->Release(each.number);
 }
 
 }  // namespace nd::transport

@@ -16,7 +16,6 @@ namespace {
 constexpr Duration kEndingTick = std::chrono::milliseconds(100);
 // What is taken from the receive budget at a time.
 constexpr size_t kLoanRegion = size_t{8} << 20;
-constexpr size_t kReleases = 1024;
 
 // Receive slots beyond those that are posted, for messages that are on loan.
 uint32_t SpareSlots(const SessionLayout& layout) {
@@ -47,8 +46,7 @@ SessionRuntime::SessionRuntime(Hub& hub, std::shared_ptr<HubDevice> device,
       device_(std::move(device)),
       options_(std::move(options)),
       owner_(&owner),
-      links_(options_.layout.links()),
-      releases_(kReleases) {}
+      links_(options_.layout.links()) {}
 
 SessionRuntime::~SessionRuntime() {
   core_.reset();
@@ -61,11 +59,14 @@ absl::Status SessionRuntime::Init() {
   ND_ASSIGN_OR_RETURN(pd_, verbs::ProtectionDomain::Create(context));
   max_pieces_ =
       static_cast<uint32_t>(std::clamp(context->limits().max_sge, 1, 2));
+  // A queue pair takes one more, the marker of its end.
+  send_depth_ = static_cast<uint32_t>(std::clamp(
+      context->limits().max_qp_wr - 1, 1, static_cast<int>(kSendDepth)));
   const std::array<uint32_t, kMessageClasses> links_of = {layout.latency_links,
                                                           layout.bulk_links};
   for (size_t i = 0; i < queues_.size(); ++i) {
     const uint32_t entries =
-        std::max(1u, links_of[i] * (layout.slots + kSendDepth + 1));
+        std::max(1u, links_of[i] * (layout.slots + send_depth_ + 1));
     ND_ASSIGN_OR_RETURN(queues_[i].cq, verbs::CompletionQueue::Create(
                                            context, static_cast<int>(entries),
                                            device_->channel));
@@ -75,7 +76,7 @@ absl::Status SessionRuntime::Init() {
   const uint32_t slots = layout.links() * layout.slots + SpareSlots(layout);
   const size_t slot_bytes = WholePages(size_t{slots} * layout.slot_size);
   const size_t send_bytes =
-      WholePages(size_t{kSendDepth} * layout.slot_size) * layout.links();
+      WholePages(size_t{send_depth_} * layout.slot_size) * layout.links();
   send_budget_ =
       std::make_shared<Budget>(absl::StrCat("send memory of ", name()),
                                send_bytes, options_.send_memory);
@@ -139,20 +140,20 @@ absl::StatusOr<verbs::QueuePair*> SessionRuntime::PrepareLink(
   ND_ASSIGN_OR_RETURN(
       std::unique_ptr<verbs::QueuePair> qp,
       verbs::QueuePair::Create(pd_, {.send_cq = cq,
-                                     .max_send_wr = kSendDepth,
+                                     .max_send_wr = send_depth_,
                                      .max_recv_wr = options_.layout.slots,
                                      .max_send_sge = max_pieces_,
                                      .max_recv_sge = 1,
-                                     .max_unsignaled = kSendDepth}));
+                                     .max_unsignaled = send_depth_}));
   qp->set_peer(id.peer().ToString());
   ND_RETURN_IF_ERROR(id.PrepareQp(*qp));
   ND_ASSIGN_OR_RETURN(
       Buffer send_slots,
-      send_pool_->Allocate(size_t{kSendDepth} * options_.layout.slot_size));
+      send_pool_->Allocate(size_t{send_depth_} * options_.layout.slot_size));
   link.carrier = std::make_unique<VerbsCarrier>(
       VerbsCarrier::Options{.link = index,
                             .slot_size = options_.layout.slot_size,
-                            .depth = kSendDepth,
+                            .depth = send_depth_,
                             .max_pieces = max_pieces_,
                             .max_write = port.attr.max_msg_sz},
       std::move(qp), std::move(send_slots), *core_);
@@ -168,6 +169,9 @@ void SessionRuntime::OpenLink(uint32_t index, std::unique_ptr<verbs::CmId> id) {
   link.sets_up = false;
   link.id = std::move(id);
   core_->OpenLink(index, hub_.engine().Now());
+  // What another thread has filed meanwhile, and what will be.
+  link.id->NotifyBy(hub_.cm_news());
+  TakeCmEvents();
   OnCall();
 }
 
@@ -203,30 +207,8 @@ void SessionRuntime::OnCall() {
 
 bool SessionRuntime::TakeRelease(Stream& stream, uint64_t number) {
   if (hub_.engine().OnThread()) return false;
-  const ForeignRelease release{&stream, number};
-  if (!releases_.TryPush(release)) {
-    const std::lock_guard lock(more_releases_mutex_);
-    more_releases_.push_back(release);
-  }
-  if (!release_work_.submitted.exchange(true)) {
-    hub_.engine().Submit(release_work_);
-  }
+  hub_.releases().Push(stream, number);  // the session may be gone after that
   return true;
-}
-
-void SessionRuntime::RunReleases(Submission& self) {
-  auto& work = static_cast<ReleaseWork&>(self);
-  SessionRuntime& runtime = work.runtime;
-  work.submitted.store(false);
-  while (const auto release = runtime.releases_.TryPop()) {
-    release->stream->Release(release->number);
-  }
-  std::vector<ForeignRelease> more;
-  {
-    const std::lock_guard lock(runtime.more_releases_mutex_);
-    more.swap(runtime.more_releases_);
-  }
-  for (const ForeignRelease& each : more) each.stream->Release(each.number);
 }
 
 void SessionRuntime::OnCompletionEvent(const verbs::CompletionQueue& cq) {
@@ -252,10 +234,11 @@ bool SessionRuntime::TakeCmEvents() {
 }
 
 bool SessionRuntime::TakeCompletions(ClassQueue& queue, Instant now) {
+  if (queue.failed) return false;
   std::array<verbs::Completion, kTurnCompletions> completions;
   const absl::StatusOr<size_t> count = queue.cq->Poll(completions);
   if (!count.ok()) {
-    core_->Fail(count.status());
+    Fail(queue, count.status());
     return true;
   }
   for (const verbs::Completion& each : std::span(completions).first(*count)) {
@@ -269,12 +252,18 @@ bool SessionRuntime::TakeCompletions(ClassQueue& queue, Instant now) {
   return *count > 0;
 }
 
-// Of links that end.
+// Nothing will complete: links end by their time.
+void SessionRuntime::Fail(ClassQueue& queue, absl::Status why) {
+  queue.failed = true;
+  core_->Fail(std::move(why));
+}
+
+// Of links that break, and end.
 bool SessionRuntime::AdvanceLinks(Instant now) {
   bool any = false;
   for (LinkSlot& link : links_) {
     if (link.carrier == nullptr || link.sets_up) continue;
-    link.carrier->Advance(now);
+    any |= link.carrier->Advance(now);
     if (!link.carrier->finished()) continue;
     link.carrier.reset();
     link.id.reset();
@@ -287,13 +276,13 @@ bool SessionRuntime::Turn(Instant now) {
   in_turn_ = true;
   bool came = false;
   for (ClassQueue& queue : queues_) came |= TakeCompletions(queue, now);
+  came |= AdvanceLinks(now);
   if (came || called_ || now >= pump_at_) {
     do {
-      called_ = false;
-      came |= AdvanceLinks(now);
       core_->Pump(now);
+      called_ = false;  // Pump has seen to what its callbacks have called
       TellOwner();
-    } while (called_);
+    } while (AdvanceLinks(now) || called_);
     pump_at_ = NextDeadline();
   }
   in_turn_ = false;
@@ -337,9 +326,9 @@ Instant SessionRuntime::NextDeadline() const {
 
 bool SessionRuntime::Arm() {
   for (ClassQueue& queue : queues_) {
-    if (queue.armed) continue;
+    if (queue.armed || queue.failed) continue;
     if (absl::Status armed = queue.cq->Arm(); !armed.ok()) {
-      core_->Fail(armed);
+      Fail(queue, armed);
       return false;
     }
     queue.armed = true;

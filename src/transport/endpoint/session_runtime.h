@@ -4,11 +4,9 @@
 #define ND_TRANSPORT_ENDPOINT_SESSION_RUNTIME_H_
 
 #include <array>
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -17,7 +15,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/clock.h"
-#include "base/mpsc_ring.h"
 #include "transport/endpoint/hub.h"
 #include "transport/link/pool_memory.h"
 #include "transport/link/verbs_carrier.h"
@@ -57,7 +54,7 @@ class SessionRuntime final : public Pollable, private SessionEvents {
     std::string name;  // "session 00000000075bcd15 with 10.0.0.2"
   };
 
-  // Requests that may be outstanding on a link.
+  // Requests that may be outstanding on a link, where the device takes so many.
   static constexpr uint32_t kSendDepth = 64;
 
   // Any thread. `owner` outlives it or is taken from it by Abandon.
@@ -69,6 +66,7 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   const std::string& name() const { return options_.name; }
   const SessionLayout& layout() const { return options_.layout; }
   const std::shared_ptr<HubDevice>& device() const { return device_; }
+  uint32_t send_depth() const { return send_depth_; }
 
   // --- the engine's thread, once it is attached ---
 
@@ -81,6 +79,7 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   absl::StatusOr<verbs::QueuePair*> PrepareLink(uint32_t link,
                                                 uint32_t incarnation,
                                                 verbs::CmId& id);
+  // `id` reads its events from the hub's channel.
   void OpenLink(uint32_t link, std::unique_ptr<verbs::CmId> id);
   void AbandonLink(uint32_t link, absl::Status why);
   bool LinkIsFree(uint32_t link) const {
@@ -109,21 +108,12 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   struct ClassQueue {
     std::shared_ptr<verbs::CompletionQueue> cq;
     bool armed = false;
+    bool failed = false;  // the device does not serve it any more
   };
   struct LinkSlot {
     std::unique_ptr<VerbsCarrier> carrier;
     std::unique_ptr<verbs::CmId> id;  // null while it is set up
     bool sets_up = false;
-  };
-  struct ForeignRelease {
-    Stream* stream;
-    uint64_t number;
-  };
-  struct ReleaseWork : Submission {
-    explicit ReleaseWork(SessionRuntime& its)
-        : Submission(&SessionRuntime::RunReleases), runtime(its) {}
-    SessionRuntime& runtime;
-    std::atomic<bool> submitted{false};
   };
   static constexpr size_t kTurnCompletions = 16;
 
@@ -136,7 +126,7 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   bool TakeCompletions(ClassQueue& queue, Instant now);
   bool AdvanceLinks(Instant now);
   void TellOwner();
-  static void RunReleases(Submission& self);
+  void Fail(ClassQueue& queue, absl::Status why);
 
   // SessionEvents:
   void OnStreamOpened() override { stream_opened_ = true; }
@@ -164,6 +154,7 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   std::unique_ptr<SessionCore> core_;
   std::vector<LinkSlot> links_;
 
+  uint32_t send_depth_ = kSendDepth;
   bool in_turn_ = false;
   bool called_ = false;  // Pump is due
   Instant pump_at_{};
@@ -171,13 +162,6 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   uint32_t free_links_ = 0;  // by bit
   std::optional<absl::Status> ended_;
   std::function<void()> on_idle_;
-
-  // Loans that other threads have dropped. Those that find no room go the slow
-  // way.
-  MpscRing<ForeignRelease> releases_;
-  std::mutex more_releases_mutex_;
-  std::vector<ForeignRelease> more_releases_;  // under its mutex
-  ReleaseWork release_work_{*this};
 };
 
 }  // namespace nd::transport

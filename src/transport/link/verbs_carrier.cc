@@ -98,19 +98,21 @@ void VerbsCarrier::Shut() {
   flushes_ = qp_->StartDrain().ok();  // else its device is gone
 }
 
-void VerbsCarrier::Advance(Instant now) {
-  if (finished_) return;
+bool VerbsCarrier::Advance(Instant now) {
+  if (finished_) return false;
   if (!shut_) {
-    if (!refused_.ok()) core_.LoseLink(options_.link, refused_);
-    return;
+    if (refused_.ok()) return false;
+    core_.LoseLink(options_.link, refused_);
+    return true;
   }
   if (!shut_by_) shut_by_ = now + kFlushTime;
   if (qp_ != nullptr && !qp_->drained()) {
-    if (flushes_ && now < *shut_by_) return;
+    if (flushes_ && now < *shut_by_) return false;
     qp_.reset();
   }
   finished_ = true;
   core_.OnDrained(options_.link);
+  return true;
 }
 
 void VerbsCarrier::OnCompletion(const verbs::Completion& completion,

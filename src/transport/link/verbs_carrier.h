@@ -37,8 +37,9 @@ class VerbsCarrier final : public Carrier {
   ~VerbsCarrier() override;
 
   void OnCompletion(const verbs::Completion& completion, Instant now);
-  // Tells the session what could not be told inside its own calls.
-  void Advance(Instant now);
+  // Tells the session what could not be told inside its own calls; whether
+  // there was anything.
+  bool Advance(Instant now);
 
   // The session uses it no more.
   bool finished() const { return finished_; }

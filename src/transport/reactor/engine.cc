@@ -121,14 +121,10 @@ absl::Status Engine::Start() {
   if (thread_.joinable()) {
     return absl::FailedPreconditionError("the reactor has its thread already");
   }
-  std::atomic<bool> owned{false};
-  thread_ = std::thread([this, &owned] {
-    Adopt();
-    owned = true;
-    owned.notify_all();
-    Run();
-  });
-  owned.wait(false);
+  stop_ = false;
+  thread_ = std::thread([this] { Run(); });
+  // As Run does: what its caller does next is done on another thread.
+  owner_.store(thread_.get_id(), std::memory_order_release);
   return absl::OkStatus();
 }
 
@@ -140,10 +136,10 @@ void Engine::Nudge() {
 void Engine::Stop() {
   stop_ = true;
   Nudge();
+  // Another thread may be in here, and wait for this one.
+  if (OnThread()) return;
   const std::lock_guard lock(thread_mutex_);
-  if (!thread_.joinable() || thread_.get_id() == std::this_thread::get_id()) {
-    return;
-  }
+  if (!thread_.joinable()) return;
   thread_.join();
   Adopt();
 }
@@ -159,14 +155,14 @@ bool Engine::RunUntil(absl::FunctionRef<bool()> done, Instant deadline) {
   for (;;) {
     const bool busy = Poll();
     if (done()) return true;
-    if (!busy) {
-      if (Now() >= deadline) return done();
-      SleepUntil(deadline);
-    }
+    if (deadline != Instant::max() && Now() >= deadline) return false;
+    if (!busy) SleepUntil(deadline);
   }
 }
 
 bool Engine::Poll() {
+  assert(!in_poll_);
+  in_poll_ = true;
   ++statistics_.turns;
   sleeps_.store(false, std::memory_order_relaxed);
   bool busy = submissions_.RunAll();
@@ -177,20 +173,21 @@ bool Engine::Poll() {
     busy |= LookAtDescriptors(0);
     busy |= WakeLate(now);
   }
+  in_poll_ = false;
   return busy;
 }
 
 bool Engine::TurnAll(Instant now) {
   bool busy = false;
-  // Turns add and remove.
+  // Turns add and remove, and destroy what they remove.
   for (size_t i = 0; i < polled_.size(); ++i) {
     Pollable* const pollable = polled_[i];
     if (pollable == nullptr) continue;
     if (pollable->Turn(now)) {
       busy = true;
       if (polled_[i] == pollable) pollable->busy_at_ = now;
-    } else if (polled_[i] == pollable) {
-      FallAsleep(*pollable);
+    } else if (polled_[i] == pollable && MayFallAsleep(*pollable, now)) {
+      busy |= !FallAsleep(i);
     }
   }
   if (gone_ > 0) {
@@ -200,26 +197,33 @@ bool Engine::TurnAll(Instant now) {
   return busy;
 }
 
-// Where nothing came for long enough.
-void Engine::FallAsleep(Pollable& pollable) {
+bool Engine::MayFallAsleep(const Pollable& pollable, Instant now) const {
   switch (options_.progress) {
     case Reactor::Progress::kBusy:
-      return;
+      return false;
     case Reactor::Progress::kAdaptive:
-      if (Now() - pollable.busy_at_ < options_.spin) return;
-      break;
+      return now - pollable.busy_at_ >= options_.spin;
     case Reactor::Progress::kEvent:
       break;
   }
-  if (!pollable.Arm()) {
-    pollable.busy_at_ = Now();
-    return;
+  return true;
+}
+
+// False: something came before it was armed.
+bool Engine::FallAsleep(size_t place) {
+  Pollable* const pollable = polled_[place];
+  const bool armed = pollable->Arm();
+  if (polled_[place] != pollable) return true;  // removed by that
+  if (!armed) {
+    pollable->busy_at_ = Now();
+    return false;
   }
-  *std::ranges::find(polled_, &pollable) = nullptr;
+  polled_[place] = nullptr;
   ++gone_;
-  pollable.state_ = Pollable::State::kAsleep;
-  pollable.wake_at_ = pollable.NextDeadline();
-  asleep_.emplace(pollable.wake_at_, &pollable);
+  pollable->state_ = Pollable::State::kAsleep;
+  pollable->wake_at_ = pollable->NextDeadline();
+  asleep_.emplace(pollable->wake_at_, pollable);
+  return true;
 }
 
 void Engine::Add(Pollable& pollable) {

@@ -35,7 +35,8 @@ class Pollable {
   // When Turn is due without anything coming.
   virtual Instant NextDeadline() const = 0;
   // Asks that what comes next be told by one of the engine's descriptors.
-  // False: something came before that, and a turn is due.
+  // False: something came before that, and a turn is due. Like Turn, it may end
+  // with the pollable removed, and destroyed.
   virtual bool Arm() = 0;
 
  private:
@@ -73,15 +74,24 @@ class Engine {
   // engine was not polled; it is not run any more.
   absl::Status Call(std::function<void()> work, Instant deadline);
   absl::Status Start();
+  // Ends Run, the next one where nobody is in it, and waits for the thread that
+  // Start began. On that thread itself it only asks.
   void Stop();
 
   // --- the engine's thread ---
 
+  // The engine is this thread's from now on; nobody is in Run.
+  void Adopt() {
+    owner_.store(std::this_thread::get_id(), std::memory_order_release);
+  }
   void Run();
+  // Not inside itself.
   bool Poll();
   // Polls, and sleeps as Run does, until `done` or the deadline; whether it was
   // done.
   bool RunUntil(absl::FunctionRef<bool()> done, Instant deadline);
+  // Poll is under way: what runs now must not wait by polling.
+  bool InPoll() const { return in_poll_; }
   int fd() const { return epoll_.get(); }
   std::optional<Instant> PrepareToSleep();
 
@@ -108,11 +118,9 @@ class Engine {
   bool TurnAll(Instant now);
   bool LookAtDescriptors(int timeout_ms);
   bool WakeLate(Instant now);
-  void FallAsleep(Pollable& pollable);
+  bool MayFallAsleep(const Pollable& pollable, Instant now) const;
+  bool FallAsleep(size_t place);
   void SleepUntil(Instant deadline);
-  void Adopt() {
-    owner_.store(std::this_thread::get_id(), std::memory_order_release);
-  }
 
   const Options options_;
   const Fd epoll_;
@@ -129,6 +137,7 @@ class Engine {
   std::set<std::pair<Instant, Pollable*>> asleep_;
   absl::flat_hash_map<int, std::shared_ptr<std::function<void()>>> watched_;
   Instant look_at_{};  // at the descriptors, while something is polled
+  bool in_poll_ = false;
   Statistics statistics_;
 };
 

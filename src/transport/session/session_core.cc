@@ -255,7 +255,11 @@ std::string SessionCore::Describe() const {
 Instant SessionCore::NextDeadline() const {
   Instant next = timed_.earliest();
   if (state_ == State::kEnded) return next;
-  if (all_lost_at_ != Instant::max()) {
+  // One that is being made anew has all its time.
+  const auto gone = [](const Link& link) {
+    return link.state == Link::State::kNone;
+  };
+  if (all_lost_at_ != Instant::max() && std::ranges::all_of(links_, gone)) {
     next = std::min(next, all_lost_at_ + options_.reconnect);
   }
   for (const Link& link : links_) {

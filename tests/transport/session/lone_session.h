@@ -33,7 +33,7 @@ class LoneSession final : public SessionEvents {
   };
 
   // The session is the server's end: the peer opens streams as a client.
-  explicit LoneSession(bool digest = false) {
+  explicit LoneSession(bool digest = false, Duration reconnect = {}) {
     layout_.slots = 8;
     layout_.slot_size = 1024;
     layout_.eager_limit = 900;
@@ -48,7 +48,8 @@ class LoneSession final : public SessionEvents {
                           .length = layout_.slot_size};
     }
     core_ = std::make_unique<SessionCore>(
-        SessionCore::Options{.layout = layout_, .receive_slots = slots_},
+        SessionCore::Options{
+            .layout = layout_, .receive_slots = slots_, .reconnect = reconnect},
         memory_, *this);
     for (uint32_t i = 0; i < kLinks; ++i) Connect(i);
   }
@@ -65,10 +66,11 @@ class LoneSession final : public SessionEvents {
     Pump();
   }
 
-  void Connect(uint32_t link) {
+  // Not open: the set-up goes on.
+  void Connect(uint32_t link, bool open = true) {
     links_[link] = std::make_unique<Link>(*this, link);
     core_->AddLink(link, next_incarnation_[link]++, *links_[link]);
-    core_->OpenLink(link, now_);
+    if (open) core_->OpenLink(link, now_);
     Pump();
   }
   // False where no receive waits: a real peer's packet would find none either.
