@@ -2,6 +2,7 @@
 //
 //   stream_file receive 10.0.0.2:7600 COPY
 //   stream_file send 10.0.0.2:7600 FILE
+//   stream_file                             both, of its own program
 #include <nd/reactor.h>
 #include <nd/server.h>
 #include <nd/session.h>
@@ -11,9 +12,11 @@
 #include <chrono>
 #include <cstdio>
 #include <fstream>
+#include <iostream>
 #include <memory>
 #include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -77,15 +80,23 @@ absl::Status ReceiveFile(nd::Server& server, const std::string& path) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) return std::puts("stream_file send|receive ADDRESS FILE"), 2;
-  auto reactor = nd::Reactor::Create({});
-  absl::Status end = reactor.status();
-  if (end.ok() && argv[1] == std::string("send")) {
-    end = SendFile(**reactor, argv[2], argv[3]);
-  } else if (end.ok()) {
-    auto server = nd::Server::Start({reactor->get()}, {.address = argv[2]});
-    end = server.ok() ? ReceiveFile(**server, argv[3]) : server.status();
+  const std::string role = argc > 3 ? argv[1] : "both";
+  std::string address = argc > 3 ? argv[2] : "127.0.0.1:0";
+  auto reactor = nd::Reactor::Create({}), others = nd::Reactor::Create({});
+  absl::Status sent, received;
+  absl::StatusOr<std::unique_ptr<nd::Server>> server = nullptr;
+  std::thread receiving;
+  if (role != "send" && (*others)->Start().ok()) {
+    server = nd::Server::Start({others->get()}, {.address = address});
+    if (!server.ok()) return std::cerr << server.status() << "\n", 1;
+    address = (*server)->address();
+    const std::string copy = role == "both" ? "/dev/null" : argv[3];
+    receiving = std::thread([&] { received = ReceiveFile(**server, copy); });
   }
-  if (!end.ok()) std::fprintf(stderr, "%s\n", end.ToString().c_str());
-  return end.ok() ? 0 : 1;
+  const std::string file = role == "both" ? argv[0] : argv[3];
+  if (role != "receive") sent = SendFile(**reactor, address, file);
+  if (receiving.joinable()) receiving.join();
+  if (!sent.ok() || !received.ok())
+    std::cerr << sent << " " << received << "\n";
+  return sent.ok() && received.ok() ? 0 : 1;
 }

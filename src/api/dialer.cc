@@ -84,7 +84,9 @@ void Dialer::DialAgain() {
     session->Fail(Annotate(again, "the server has ended the session"));
     return;
   }
-  if (!again.ok()) ND_LOG(kInfo, session->name(), ": ", again.ToString());
+  if (!again.ok())
+    ND_LOG(kInfo, session->name(), ": ",
+           again.ToString(absl::StatusToStringMode::kWithNoExtraData));
   const absl::MutexLock lock(&mutex_);
   if (lost_.empty()) {
     dialing_ = false;

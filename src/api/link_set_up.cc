@@ -76,13 +76,13 @@ absl::Status Begin(SessionImpl& session, const verbs::CmId& id,
 
 absl::StatusOr<control::LinkLayout> LayoutOf(const verbs::CmId& id,
                                              const verbs::QueuePair& qp,
-                                             const SessionImpl& session) {
+                                             SessionImpl& session) {
   const auto& context = qp.pd()->context();
   ND_ASSIGN_OR_RETURN(const verbs::Port port,
                       context->QueryPort(id.port_number()));
   const int reads = std::clamp(context->limits().max_qp_rd_atom, 0,
                                static_cast<int>(kReadDepth));
-  return control::LinkLayout{.send_depth = SessionRuntime::kSendDepth,
+  return control::LinkLayout{.send_depth = session.runtime()->send_depth(),
                              .receive_depth = session.layout().slots,
                              .max_rd_atomic = static_cast<uint64_t>(reads),
                              .max_dest_rd_atomic = static_cast<uint64_t>(reads),

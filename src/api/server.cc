@@ -90,6 +90,9 @@ class Server::Impl final : public control::SessionHost,
   std::string address() const { return grpc_->address().ToString(); }
 
   absl::StatusOr<Session> Accept(std::chrono::nanoseconds timeout) {
+    for (Reactor* const reactor : reactors_) {
+      ND_RETURN_IF_ERROR(api::MayBlock(reactor->hub().engine()));
+    }
     const Instant deadline = api::After(timeout);
     const auto there = [this] {
       const absl::MutexLock lock(&mutex_);
@@ -231,7 +234,8 @@ class Server::Impl final : public control::SessionHost,
         *session, request.link, std::move(request.event.request),
         Deadline::After(kAcceptTime));
     if (!own.ok())
-      ND_LOG(kWarning, session->name(), ": ", own.status().ToString());
+      ND_LOG(kWarning, session->name(), ": ",
+             own.status().ToString(absl::StatusToStringMode::kWithNoExtraData));
     ExchangeDone done;
     std::optional<Session> whole;
     {

@@ -82,6 +82,7 @@ absl::StatusOr<Session> Session::Connect(Reactor& reactor,
                                          const Options& options,
                                          std::chrono::nanoseconds timeout) {
   transport::Hub& hub = reactor.hub();
+  ND_RETURN_IF_ERROR(api::MayBlock(hub.engine()));
   const Deadline deadline = Deadline::After(timeout);
   absl::StatusOr<std::shared_ptr<api::SessionImpl>> session = nullptr;
   const std::string host(server);
@@ -128,6 +129,10 @@ absl::StatusOr<Stream> Session::Open(StreamClass stream_class,
         stream = runtime.core().OpenStream(message_class, name);
       },
       api::After(timeout)));
+  // What is open here is to be open there, too, before this thread polls again.
+  if (impl_->engine().OnThread() && !impl_->engine().InPoll()) {
+    impl_->engine().Poll();
+  }
   ND_RETURN_IF_ERROR(Annotate(stream.status(), impl_->name()));
   return Stream(std::make_unique<api::StreamImpl>(impl_, **stream));
 }
@@ -149,6 +154,7 @@ Stream Session::Take(AcceptOperation& operation) {
 }
 
 absl::StatusOr<Stream> Session::Accept(std::chrono::nanoseconds timeout) {
+  ND_RETURN_IF_ERROR(api::MayBlock(impl_->engine()));
   AcceptOperation operation;
   operation.set_deadline(api::After(timeout));
   Accept(operation);
@@ -158,6 +164,7 @@ absl::StatusOr<Stream> Session::Accept(std::chrono::nanoseconds timeout) {
 }
 
 absl::Status Session::Close(std::chrono::nanoseconds timeout) {
+  ND_RETURN_IF_ERROR(api::MayBlock(impl_->engine()));
   const Instant deadline = api::After(timeout);
   ND_RETURN_IF_ERROR(impl_->OnReactor(
       [](SessionRuntime& runtime) { runtime.core().Goodbye(); }, deadline));

@@ -194,6 +194,13 @@ void Start(transport::Engine& engine, Operation& operation,
   }
 }
 
+absl::Status MayBlock(const transport::Engine& engine) {
+  if (!engine.OnThread() || !engine.InPoll()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      "a call that blocks, in a callback of the reactor that it would wait "
+      "for");
+}
+
 void Await(transport::Engine& engine, const Operation& operation) {
   if (!engine.OnThread()) return operation.Wait();
   engine.RunUntil([&operation] { return !operation.pending(); },

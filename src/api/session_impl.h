@@ -90,8 +90,12 @@ class SessionImpl final : public std::enable_shared_from_this<SessionImpl> {
 void Start(transport::Engine& engine, Operation& operation,
            transport::Stream* stream, transport::Submission::Run run);
 
+// FAILED_PRECONDITION in a callback of the reactor's, which cannot go on while
+// one waits there.
+absl::Status MayBlock(const transport::Engine& engine);
+
 // Waits for an operation, polling the reactor where this is its thread. It has
-// a deadline.
+// a deadline, and the caller may block.
 void Await(transport::Engine& engine, const Operation& operation);
 
 inline Instant After(std::chrono::nanoseconds timeout) {

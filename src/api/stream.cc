@@ -58,12 +58,14 @@ void Stream::Cancel(Operation& operation) {
 }
 
 absl::Status Stream::Await(const Operation& operation) {
+  ND_RETURN_IF_ERROR(api::MayBlock(impl_->engine()));
   api::Await(impl_->engine(), operation);
   return Annotate(operation.status(), name());
 }
 
 absl::Status Stream::Send(std::span<const std::byte> message,
                           std::chrono::nanoseconds timeout) {
+  ND_RETURN_IF_ERROR(api::MayBlock(impl_->engine()));
   SendOperation operation;
   operation.set_piece({.bytes = message});
   operation.set_deadline(api::After(timeout));
@@ -72,6 +74,7 @@ absl::Status Stream::Send(std::span<const std::byte> message,
 }
 
 absl::StatusOr<Message> Stream::Receive(std::chrono::nanoseconds timeout) {
+  ND_RETURN_IF_ERROR(api::MayBlock(impl_->engine()));
   ReceiveOperation operation;
   operation.set_deadline(api::After(timeout));
   Receive(operation);
@@ -81,6 +84,7 @@ absl::StatusOr<Message> Stream::Receive(std::chrono::nanoseconds timeout) {
 
 absl::StatusOr<size_t> Stream::ReceiveInto(std::span<std::byte> memory,
                                            std::chrono::nanoseconds timeout) {
+  ND_RETURN_IF_ERROR(api::MayBlock(impl_->engine()));
   ReceiveOperation operation;
   operation.set_into({.bytes = memory});
   operation.set_deadline(api::After(timeout));

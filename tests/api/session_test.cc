@@ -130,8 +130,11 @@ TEST_F(SessionTest, AnApplicationOfOneThreadPollsItsReactorInCallsThatBlock) {
     const std::vector<std::byte> sent = MessageOf(1000 * i, i);
     ASSERT_TRUE(ours.Send(sent, kLong).ok());
     const Message there = OrDie(theirs.Receive(kLong));
-    ASSERT_TRUE(theirs.Send(there.bytes(), kLong).ok());
+    SendOperation answer;
+    answer.set_piece({.bytes = there.bytes()});
+    theirs.Send(answer);
     EXPECT_TRUE(std::ranges::equal(OrDie(ours.Receive(kLong)).bytes(), sent));
+    EXPECT_TRUE(theirs.Await(answer).ok());
   }
 }
 
@@ -239,6 +242,34 @@ TEST_F(SessionTest, AReceiveThatNobodyAnswersEndsWithItsDeadline) {
   ours.Cancel(given_up);
   EXPECT_TRUE(absl::IsCancelled(ours.Await(given_up)));
   ExpectEcho(ours, theirs, 10, 1);
+}
+
+TEST_F(SessionTest, ACallThatBlocksIsRefusedInACallback) {
+  Connect();
+  auto [ours, theirs] = Open(StreamClass::kLatency);
+  struct Seen {
+    Stream& stream;
+    Session& session;
+    absl::Status sent, accepted, closed;
+  } seen{ours, client_, {}, {}, {}};
+  SendOperation send;
+  send.set_piece({});
+  send.OnDone(
+      [](Operation&, void* context) {
+        auto& here = *static_cast<Seen*>(context);
+        here.sent = here.stream.Send({}, kLong);
+        here.accepted = here.session.Accept(kLong).status();
+        here.closed = here.session.Close(kLong);
+      },
+      &seen);
+  ours.Send(send);
+  // Behind the callback, on the same thread.
+  ASSERT_TRUE(OrDie(theirs.Receive(kLong)).size() == 0);
+  ASSERT_TRUE(ours.Await(send).ok());
+  ASSERT_TRUE(ours.Send({}, kLong).ok());
+  for (const absl::Status& each : {seen.sent, seen.accepted, seen.closed}) {
+    EXPECT_TRUE(absl::IsFailedPrecondition(each)) << each;
+  }
 }
 
 TEST_F(SessionTest, WhoCannotBeReachedIsNamed) {
