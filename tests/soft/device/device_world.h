@@ -33,13 +33,17 @@ class WireEnd final : public Network {
   explicit WireEnd(uint32_t slot) : slot_(slot) {}
 
   void Join(WireEnd& other) { other_ = &other; }
+  // Packets that wait at the other end, at most.
+  void set_room(size_t room) { room_ = room; }
   // From now on packets may go as one, up to that much payload.
   void set_burst_bytes(size_t bytes) { burst_bytes_ = bytes; }
   // What was sent here so far, without payload.
   const std::vector<Packet>& sent() const { return sent_; }
 
   uint32_t slot() const override { return slot_; }
-  size_t Room(const Path&, Qpn) override { return 64; }
+  size_t Room(const Path&, Qpn) override {
+    return room_ - std::min(room_, other_->packets_.size());
+  }
   size_t BurstBytes(const Path&, Qpn) override { return burst_bytes_; }
   void Send(const Path& path, const Outgoing& outgoing) override {
     sent_.push_back(outgoing.packet);
@@ -77,6 +81,7 @@ class WireEnd final : public Network {
 
   const uint32_t slot_;
   WireEnd* other_ = nullptr;
+  size_t room_ = 4096;
   size_t burst_bytes_ = 0;
   std::vector<Packet> sent_;
   std::deque<Carried> packets_;
@@ -110,26 +115,30 @@ class WorldDevice {
                         .faults = &plan_},
         std::move(network), clock, random_);
     device->AddListener(events);
-    const PdId pd = *device->AllocatePd();
+    pd_ = *device->AllocatePd();
     key = *device->RegisterMemory(
-        {.pd = pd,
+        {.pd = pd_,
          .address = memory.data(),
          .length = kBytes,
          .iova = address(0),
          .access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
                    IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC});
     cq = *device->CreateCq(1024, nullptr, nullptr);
-    ah_ = {.pd = pd, .path = {.source = gid}};
-    qp = *device->CreateQp({.transport = transport,
-                            .pd = pd,
-                            .send_cq = cq.get(),
-                            .recv_cq = cq.get(),
-                            .cap = {.max_send_wr = 64,
-                                    .max_recv_wr = 64,
-                                    .max_send_sge = 1,
-                                    .max_recv_sge = 1,
-                                    .max_inline_data = 0},
-                            .events = {&events, nullptr}});
+    ah_ = {.pd = pd_, .path = {.source = gid}};
+    qp = CreateQp();
+  }
+
+  QueuePair* CreateQp() {
+    return *device->CreateQp({.transport = transport_,
+                              .pd = pd_,
+                              .send_cq = cq.get(),
+                              .recv_cq = cq.get(),
+                              .cap = {.max_send_wr = 64,
+                                      .max_recv_wr = 64,
+                                      .max_send_sge = 1,
+                                      .max_recv_sge = 1,
+                                      .max_inline_data = 0},
+                              .events = {&events, nullptr}});
   }
 
   uint64_t address(size_t offset) const {
@@ -138,8 +147,12 @@ class WorldDevice {
 
   // To RTS, with the peer's queue pair at the other end.
   void Connect(const WorldDevice& peer, uint8_t rnr_retry = kRetries) {
+    Connect(*qp, peer, *peer.qp, rnr_retry);
+  }
+  void Connect(QueuePair& own, const WorldDevice& peer, const QueuePair& peers,
+               uint8_t rnr_retry = kRetries) {
     ah_.path.destination = peer.gid;
-    peer_qpn_ = ToUint(peer.qp->number());
+    peer_qpn_ = ToUint(peers.number());
     const bool rc = transport_ == Transport::kRc;
     const bool ud = transport_ == Transport::kUd;
     ibv_qp_attr attr{};
@@ -148,8 +161,9 @@ class WorldDevice {
     attr.qkey = kQkey;
     attr.qp_access_flags = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
                            IBV_ACCESS_REMOTE_ATOMIC;
-    Modify(attr, IBV_QP_STATE | IBV_QP_PORT | IBV_QP_PKEY_INDEX |
-                     (ud ? IBV_QP_QKEY : IBV_QP_ACCESS_FLAGS));
+    Modify(own, attr,
+           IBV_QP_STATE | IBV_QP_PORT | IBV_QP_PKEY_INDEX |
+               (ud ? IBV_QP_QKEY : IBV_QP_ACCESS_FLAGS));
     attr.qp_state = IBV_QPS_RTR;
     attr.path_mtu = IBV_MTU_1024;
     attr.dest_qp_num = peer_qpn_;
@@ -163,7 +177,7 @@ class WorldDevice {
       mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
     }
     if (rc) mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
-    Modify(attr, mask);
+    Modify(own, attr, mask);
     attr.qp_state = IBV_QPS_RTS;
     attr.timeout = 8;  // about 1 ms
     attr.retry_cnt = kRetries;
@@ -174,7 +188,7 @@ class WorldDevice {
       mask |= IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
               IBV_QP_MAX_QP_RD_ATOMIC;
     }
-    Modify(attr, mask);
+    Modify(own, attr, mask);
   }
 
   struct Request {
@@ -186,6 +200,9 @@ class WorldDevice {
     uint64_t add = 0;
   };
   int Post(uint64_t id, const Request& request) {
+    return Post(*qp, id, request);
+  }
+  int Post(QueuePair& own, uint64_t id, const Request& request) {
     ibv_sge sge{address(request.offset), request.length, key};
     ibv_send_wr wr{};
     wr.wr_id = id;
@@ -201,7 +218,7 @@ class WorldDevice {
       wr.wr.rdma = {request.remote, request.rkey};
     }
     ibv_send_wr* bad = nullptr;
-    return device->PostSend(*qp, &wr, &bad);
+    return device->PostSend(own, &wr, &bad);
   }
   int PostReceive(uint64_t id, size_t offset, uint32_t length) {
     ibv_sge sge{address(offset), length, key};
@@ -247,14 +264,15 @@ class WorldDevice {
   QueuePair* qp = nullptr;
 
  private:
-  void Modify(const ibv_qp_attr& attr, int mask) {
+  void Modify(QueuePair& own, const ibv_qp_attr& attr, int mask) {
     const ibv_qp_type type = transport_ == Transport::kRc   ? IBV_QPT_RC
                              : transport_ == Transport::kUc ? IBV_QPT_UC
                                                             : IBV_QPT_UD;
-    EXPECT_EQ(device->ModifyQp(*qp, type, attr, mask), 0);
+    EXPECT_EQ(device->ModifyQp(own, type, attr, mask), 0);
   }
 
   const Transport transport_;
+  PdId pd_{};
   AddressHandle ah_;  // UD: the peer's
   uint32_t peer_qpn_ = 0;
   SeededRandom random_;
