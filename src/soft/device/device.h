@@ -96,7 +96,8 @@ class Device final : private ArrivalSink {
 
   // options.number is chosen here.
   absl::StatusOr<QueuePair*> CreateQp(QueuePair::Options options);
-  // EBUSY: it is attached to a group, and the device is there still.
+  // EBUSY: it is attached to a group, and the device is there still (IBA
+  // o10-2.2.3; Linux's uverbs detaches it only where the device goes).
   int DestroyQp(QueuePair* qp);
   int ModifyQp(QueuePair& qp, ibv_qp_type type, const ibv_qp_attr& attr,
                int mask);

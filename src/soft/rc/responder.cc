@@ -111,7 +111,7 @@ void Responder::OnRead(const Packet& packet) {
   if (!MayServe(IBV_ACCESS_REMOTE_READ) || reth.length > kMaxMessageBytes) {
     return Refuse(NakCode::kInvalidRequest, {});
   }
-  // A range of no bytes is not checked (IBA ch. 9, R_Key).
+  // A range of no bytes is not checked (IBA C9-88).
   if (reth.length > 0 &&
       !ports_.memory.Find({.rkey = reth.rkey,
                            .address = reth.address,
@@ -178,7 +178,7 @@ void Responder::OnDuplicate(const Packet& packet) {
   switch (packet.facts().kind) {
     case PacketKind::kSend:
     case PacketKind::kWrite:
-      // IBA ch. 9, duplicate requests: acknowledged again, not executed.
+      // IBA C9-105: acknowledged again, not executed.
       return Acknowledge();
     case PacketKind::kReadRequest:
       return OnDuplicateRead(packet);
