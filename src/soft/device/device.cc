@@ -576,6 +576,7 @@ bool Device::Progress() {
 // Who got nothing comes first, and last who took what room there was: one with
 // much to send must not starve the others.
 void Device::RetryStarved() {
+  if (starved_.empty() && cut_short_.empty()) return;
   starved_.insert(starved_.end(), ready_.begin(), ready_.end());
   starved_.insert(starved_.end(), cut_short_.begin(), cut_short_.end());
   ready_.swap(starved_);

@@ -1,17 +1,11 @@
-#include <cstdint>
+#include "soft/abi/fake_verbs.h"
+
 #include <cstring>
 
-// Not fake_verbs.h: what the real header declares has its real types. Here all
-// take as many words as fit into registers and give back one, which serves
-// callers of any of those types.
+// Not with the types that the functions have: here all take as many words as
+// fit into registers and give back one, which serves callers of any of those
+// types.
 namespace {
-
-constexpr int kArguments = 6;
-
-struct FakeCall {
-  const char* symbol;
-  uintptr_t arguments[kArguments];
-};
 
 int calls = 0;
 int list_length = 0;

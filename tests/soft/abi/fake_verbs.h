@@ -4,8 +4,6 @@
 #ifndef TESTS_SOFT_ABI_FAKE_VERBS_H_
 #define TESTS_SOFT_ABI_FAKE_VERBS_H_
 
-#include <infiniband/verbs.h>
-
 #include <cstddef>
 #include <cstdint>
 
