@@ -142,49 +142,5 @@ TEST(DeviceFairness, AnswersOfOneQueuePairDoNotKeepOthersWaiting) {
   EXPECT_EQ(waiting, 0u);
 }
 
-// A client that looks rarely takes what is on its way for lost. What it asks
-// for again must not push back what it waits for.
-TEST(DeviceFairness, ReadsOfASlowClientGetThere) {
-  constexpr uint32_t kLength = 8192;
-  constexpr size_t kQps = 4;
-  constexpr uint64_t kReads = 8;  // of each
-  DeviceWorld world;
-  world.Connect();
-  WorldDevice& client = world.client;
-  WorldDevice& server = world.server;
-  server.wire->set_room(4);
-  std::vector<QueuePair*> qps = {client.qp};
-  while (qps.size() < kQps) {
-    QueuePair* const own = client.CreateQp();
-    QueuePair* const peers = server.CreateQp();
-    client.Connect(*own, server, *peers);
-    server.Connect(*peers, client, *own);
-    qps.push_back(own);
-  }
-  for (QueuePair* const own : qps) {
-    for (uint64_t id = 0; id < kReads; ++id) {
-      ASSERT_EQ(client.Post(*own, id,
-                            {.opcode = IBV_WR_RDMA_READ,
-                             .length = kLength,
-                             .remote = server.address(0),
-                             .rkey = server.key}),
-                0);
-    }
-  }
-  constexpr size_t kPackets = kQps * kReads * kLength / 1024;
-  size_t left = kQps * kReads;
-  for (int look = 0; left > 0 && look < 2000; ++look) {
-    client.Progress();
-    for (const ibv_wc_status status : client.Statuses()) {
-      ASSERT_EQ(status, IBV_WC_SUCCESS);
-      --left;
-    }
-    while (server.Progress()) continue;
-    world.clock.Advance(std::chrono::milliseconds(1));
-  }
-  EXPECT_EQ(left, 0u);
-  EXPECT_LT(server.wire->sent().size(), 3 * kPackets);
-}
-
 }  // namespace
 }  // namespace nd::soft
