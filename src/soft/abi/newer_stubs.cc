@@ -61,6 +61,12 @@ void* ibv_alloc_buf(ibv_pd* pd, size_t size, void** buffer) {
   return PointerOf("ibv_alloc_buf", "IBVERBS_1.17", pd, size, buffer);
 }
 
+void* ibv_reg_buf_mr(ibv_pd* pd, void* buffer, void* address, size_t length,
+                     int access) {
+  return PointerOf("ibv_reg_buf_mr", "IBVERBS_1.17", pd, buffer, address,
+                   length, access);
+}
+
 int _ibv_query_comp_cntr_caps(ibv_context* context, void* caps, size_t size) {
   return ErrorOf("_ibv_query_comp_cntr_caps", "IBVERBS_1.18", context, caps,
                  size);

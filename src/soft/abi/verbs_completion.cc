@@ -187,6 +187,29 @@ void CountTaken(const AsyncEvent& event) {
   }
 }
 
+// Those without an object of ours are nothing to us, a real device's work
+// queue's among them.
+bool IsOfSoft(const ibv_async_event& event) {
+  switch (KindOf(event.event_type)) {
+    case ElementKind::kCq:
+      return IsSoft(event.element.cq->context);
+    case ElementKind::kQp:
+      return IsSoft(event.element.qp->context);
+    case ElementKind::kSrq:
+      return IsSoft(event.element.srq->context);
+    case ElementKind::kPort:
+      return false;
+  }
+  return false;
+}
+
+// An event of our port comes here too, with no real library perhaps.
+void ForwardAck(ibv_async_event* event) {
+  auto* const real =
+      Real<decltype(ibv_ack_async_event)>("ibv_ack_async_event", "IBVERBS_1.1");
+  if (real != nullptr) real(event);
+}
+
 }  // namespace
 
 void SettleAsyncEvents(SoftQp& qp) {
@@ -305,8 +328,10 @@ int ibv_get_cq_event(ibv_comp_channel* channel, ibv_cq** cq,
   return 0;
 }
 
-// Needs only what any library's CQ has.
 void ibv_ack_cq_events(ibv_cq* cq, unsigned count) {
+  if (!IsSoft(cq->context)) {
+    return ND_FORWARD(ibv_ack_cq_events, "1.1")(cq, count);
+  }
   Acknowledge(cq->mutex, cq->cond, cq->comp_events_completed, count);
 }
 
@@ -334,8 +359,8 @@ int ibv_get_async_event(ibv_context* context, ibv_async_event* event) {
   return 0;
 }
 
-// As ibv_ack_cq_events.
 void ibv_ack_async_event(ibv_async_event* event) {
+  if (!IsOfSoft(*event)) return ForwardAck(event);
   switch (KindOf(event->event_type)) {
     case ElementKind::kCq: {
       ibv_cq* const cq = event->element.cq;

@@ -161,6 +161,16 @@ void FreeRealList(ibv_device** list) {
   if (list != nullptr && free_list != nullptr) free_list(list);
 }
 
+// What the device reads and writes is the process's own memory, which a child
+// has copies of; only real devices need more.
+bool ForkNeedsCare() {
+  if (!SoftIsActive()) return true;
+  ibv_device** list = nullptr;
+  const bool any = !RealDevices(list).empty();
+  FreeRealList(list);
+  return any;
+}
+
 }  // namespace
 
 int SetErrno(const absl::Status& status) {
@@ -407,18 +417,16 @@ int ibv_query_pkey(ibv_context* context, uint8_t port, int index,
   return 0;
 }
 
-// What the device reads and writes is the process's own memory, which a child
-// has copies of; only real devices need more.
 int ibv_fork_init() {
   auto* const real =
       Real<decltype(ibv_fork_init)>("ibv_fork_init", "IBVERBS_1.1");
-  return real != nullptr && !SoftIsActive() ? real() : 0;
+  return real != nullptr && ForkNeedsCare() ? real() : 0;
 }
 
 ibv_fork_status ibv_is_fork_initialized() {
   auto* const real = Real<decltype(ibv_is_fork_initialized)>(
       "ibv_is_fork_initialized", "IBVERBS_1.13");
-  return real != nullptr && !SoftIsActive() ? real() : IBV_FORK_UNNEEDED;
+  return real != nullptr && ForkNeedsCare() ? real() : IBV_FORK_UNNEEDED;
 }
 
 int ibv_get_pkey_index(ibv_context* context, uint8_t port, __be16 pkey) {

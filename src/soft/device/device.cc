@@ -301,6 +301,7 @@ int Device::DestroyQp(QueuePair* qp) {
   std::erase(all_qps_, qp);
   std::erase(ready_, qp);
   std::erase(starved_, qp);
+  std::erase(cut_short_, qp);
   ForgetCompletions(*qp);
   qps_[index].reset();
   --qp_count_;
@@ -430,7 +431,8 @@ int Device::PostSend(QueuePair& qp, ibv_send_wr* wr, ibv_send_wr** bad) {
 
 // Acknowledgements wait for the application's next poll.
 void Device::SendRequests(QueuePair& qp) {
-  if (!qp.TransmitRequests(clock_.Now(), *network_)) Enqueue(qp);
+  const SendOutcome sent = qp.TransmitRequests(clock_.Now(), *network_);
+  if (sent != SendOutcome::kAll) Enqueue(qp);
   SetTimer(qp);
   network_->Flush();
   WakeForWork();
@@ -491,7 +493,7 @@ void Device::ProgressInline(const CompletionQueue& cq, size_t wanted) {
     for (int i = 0; i < kInlineRounds && cq.empty() && Progress(); ++i)
       continue;
     attended_ = now_;
-  } else if (!ready_.empty() || !starved_.empty() ||
+  } else if (!ready_.empty() || !starved_.empty() || !cut_short_.empty() ||
              network_->MayHaveArrivals()) {
     ReceiveInline(cq);
   }
@@ -571,12 +573,15 @@ bool Device::Progress() {
   return any;
 }
 
+// Who got nothing comes first, and last who took what room there was: one with
+// much to send must not starve the others.
 void Device::RetryStarved() {
-  for (QueuePair* const qp : starved_) {
-    qp->queued = false;
-    Enqueue(*qp);
-  }
+  if (starved_.empty() && cut_short_.empty()) return;
+  starved_.insert(starved_.end(), ready_.begin(), ready_.end());
+  starved_.insert(starved_.end(), cut_short_.begin(), cut_short_.end());
+  ready_.swap(starved_);
   starved_.clear();
+  cut_short_.clear();
 }
 
 std::optional<Instant> Device::NextDeadline() {
@@ -599,10 +604,10 @@ void Device::Pump(Instant now) {
   turn_.swap(ready_);
   for (QueuePair* const qp : turn_) {
     qp->queued = false;
-    const bool all = qp->Transmit(now, *network_);
-    if (!all) {
+    const SendOutcome sent = qp->Transmit(now, *network_);
+    if (sent != SendOutcome::kAll) {
       qp->queued = true;
-      starved_.push_back(qp);
+      (sent == SendOutcome::kNothing ? starved_ : cut_short_).push_back(qp);
     }
     SetTimer(*qp);
   }

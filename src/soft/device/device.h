@@ -96,7 +96,8 @@ class Device final : private ArrivalSink {
 
   // options.number is chosen here.
   absl::StatusOr<QueuePair*> CreateQp(QueuePair::Options options);
-  // EBUSY: it is attached to a group, and the device is there still.
+  // EBUSY: it is attached to a group, and the device is there still (IBA
+  // o10-2.2.3; Linux's uverbs detaches it only where the device goes).
   int DestroyQp(QueuePair* qp);
   int ModifyQp(QueuePair& qp, ibv_qp_type type, const ibv_qp_attr& attr,
                int mask);
@@ -250,9 +251,11 @@ class Device final : private ArrivalSink {
   size_t wanted_ ABSL_GUARDED_BY(mutex_) = 0;
   Instant now_ ABSL_GUARDED_BY(mutex_){};  // while packets are received
   Instant attended_ ABSL_GUARDED_BY(mutex_){};
-  // Those that have something to send, and those that found no room.
+  // Those that have something to send; those that found no room at all, and
+  // those that found too little.
   std::vector<QueuePair*> ready_ ABSL_GUARDED_BY(mutex_);
   std::vector<QueuePair*> starved_ ABSL_GUARDED_BY(mutex_);
+  std::vector<QueuePair*> cut_short_ ABSL_GUARDED_BY(mutex_);
   std::vector<QueuePair*> turn_ ABSL_GUARDED_BY(mutex_);
   DeadlineQueue<uint32_t> timers_ ABSL_GUARDED_BY(mutex_);  // by index
   Psn mad_psn_ ABSL_GUARDED_BY(mutex_);

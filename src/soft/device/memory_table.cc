@@ -145,9 +145,9 @@ void MemoryTable::RemoveWindow(uint32_t key) {
   Release(IndexOf(key));
 }
 
-// IBA ch. 10, memory windows: window, region and queue pair are of one PD, the
-// region allows windows, and what the window allows the region allows to
-// itself.
+// IBA C10-72 to C10-75: window, region and queue pair are of one PD, the region
+// allows windows, what the window allows the region allows to itself, and the
+// window lies in it.
 absl::Status MemoryTable::Bind(Entry& window, const Accessor& by,
                                const WindowBind& bind) {
   Entry* const region = Find(bind.region_key);

@@ -101,8 +101,12 @@ class QueuePair::NetOutbox final : public Outbox {
         reinterpret_cast<const Path*>(outgoing.route);
     network_.Send(datagram_path != nullptr ? *datagram_path : qp_.path_,
                   outgoing);
+    sent_ = true;
   }
-  bool blocked() const { return blocked_; }
+  SendOutcome outcome() const {
+    if (!blocked_) return SendOutcome::kAll;
+    return sent_ ? SendOutcome::kSome : SendOutcome::kNothing;
+  }
 
  private:
   size_t Room() const {
@@ -117,6 +121,7 @@ class QueuePair::NetOutbox final : public Outbox {
   QueuePair& qp_;
   Network& network_;
   mutable bool blocked_ = false;
+  bool sent_ = false;
 };
 
 QueuePair::QueuePair(const Options& options, MemoryTable& memory)
@@ -472,18 +477,18 @@ std::optional<Instant> QueuePair::NextDeadline() const {
   return std::min(next.value_or(*shuffled_.until()), *shuffled_.until());
 }
 
-bool QueuePair::Transmit(Instant now, Network& network) {
+SendOutcome QueuePair::Transmit(Instant now, Network& network) {
   NetOutbox outbox(*this, network);
   qp_.Transmit(now, outbox);
   SettleFault();
-  return !outbox.blocked();
+  return outbox.outcome();
 }
 
-bool QueuePair::TransmitRequests(Instant now, Network& network) {
+SendOutcome QueuePair::TransmitRequests(Instant now, Network& network) {
   NetOutbox outbox(*this, network);
   qp_.TransmitRequests(now, outbox);
   SettleFault();
-  return !outbox.blocked();
+  return outbox.outcome();
 }
 
 std::optional<std::span<std::byte>> QueuePair::Find(const MemoryClaim& claim) {

@@ -46,6 +46,10 @@ class WindowAction final : public LocalAction {
   WindowBind bind{};
 };
 
+// How much of what it has a queue pair could send: the network had no room for
+// the rest.
+enum class SendOutcome : uint8_t { kAll, kSome, kNothing };
+
 // One thread at a time.
 class QueuePair final : private RemoteMemory,
                         private ReceiveQueue,
@@ -90,10 +94,9 @@ class QueuePair final : private RemoteMemory,
   void OnArrival(const Arrival& arrival, Instant now);
   void OnTimer(Instant now);
   std::optional<Instant> NextDeadline() const;
-  // False: there was no room for all of it.
-  [[nodiscard]] bool Transmit(Instant now, Network& network);
+  [[nodiscard]] SendOutcome Transmit(Instant now, Network& network);
   // The same, of its requests only.
-  [[nodiscard]] bool TransmitRequests(Instant now, Network& network);
+  [[nodiscard]] SendOutcome TransmitRequests(Instant now, Network& network);
 
   size_t send_room() const { return slots_.size() - qp_.sends_queued(); }
   const Options& options() const { return options_; }

@@ -72,8 +72,9 @@ bool Inbound::Permitted(const Packet& packet) const {
          (attributes_.access & IBV_ACCESS_REMOTE_WRITE) != 0;
 }
 
-// IBA ch. 9, packet length: full packets but for the last, which is not empty
-// in a message of several; a WRITE brings what its first packet announced.
+// IBA C9-92, C9-94: full packets but for the last, which is not empty in a
+// message of several; a WRITE brings what its first packet announced, 2^31
+// bytes at most.
 bool Inbound::LengthFits(const Packet& packet, const Message& message) const {
   const OpcodeFacts& facts = packet.facts();
   const size_t most = size_t{packet.packets} * attributes_.mtu_bytes;
@@ -117,7 +118,8 @@ bool Inbound::Place(const Packet& packet, const Message& message) {
 
 // IBA ch. 9, R_Key: the first packet is checked with the range of the whole
 // message, nothing of which is placed if part of it is forbidden; a range of no
-// bytes is not checked. What follows asks again: the key may be gone by then.
+// bytes is not checked (C9-88). What follows asks again: the key may be gone by
+// then.
 bool Inbound::PlaceWrite(const Packet& packet, const Message& message) {
   if (message.reth.length == 0) return true;
   const auto memory =

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <utility>
 
 #include "soft/rc/segments.h"
 #include "soft/wire/syndrome.h"
@@ -111,7 +112,7 @@ void Responder::OnRead(const Packet& packet) {
   if (!MayServe(IBV_ACCESS_REMOTE_READ) || reth.length > kMaxMessageBytes) {
     return Refuse(NakCode::kInvalidRequest, {});
   }
-  // A range of no bytes is not checked (IBA ch. 9, R_Key).
+  // A range of no bytes is not checked (IBA C9-88).
   if (reth.length > 0 &&
       !ports_.memory.Find({.rkey = reth.rkey,
                            .address = reth.address,
@@ -178,7 +179,7 @@ void Responder::OnDuplicate(const Packet& packet) {
   switch (packet.facts().kind) {
     case PacketKind::kSend:
     case PacketKind::kWrite:
-      // IBA ch. 9, duplicate requests: acknowledged again, not executed.
+      // IBA C9-105: acknowledged again, not executed.
       return Acknowledge();
     case PacketKind::kReadRequest:
       return OnDuplicateRead(packet);
@@ -222,14 +223,25 @@ void Responder::OnDuplicateAtomic(const Packet& packet) {
   }
 }
 
-// If its first answer still waits and has what is asked before it, that does.
+// If an answer to it still waits, that does, from what is asked on. The peer
+// can use no answer before this one: it goes ahead of what comes after it, and
+// an answer that it interrupts begins anew, as the peer has dropped what came.
 void Responder::ServeAgain(uint64_t number, uint32_t from) {
-  if (const Reply* const waiting = FindReply(number)) {
-    if (waiting->next <= from) return;
-    RemoveReply(waiting);
+  if (Reply* const waiting = FindReply(number)) {
+    if (waiting->next > from) waiting->begin = waiting->next = from;
+    return;
   }
   replies_.Push(
       {.acknowledges = false, .served = number, .begin = from, .next = from});
+  const Psn psn = NumberedServed(number).psn;
+  for (size_t i = replies_.size() - 1; i > 0; --i) {
+    Reply& before = replies_[i - 1];
+    const bool later =
+        before.acknowledges ? before.psn - psn > 0 : before.served > number;
+    if (!later) return;
+    before.next = before.begin;
+    std::swap(before, replies_[i]);
+  }
 }
 
 Responder::Reply* Responder::FindReply(uint64_t number) {

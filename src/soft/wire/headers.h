@@ -38,7 +38,7 @@ struct Bth {
   bool operator==(const Bth&) const = default;
 };
 
-// Datagram Extended Transport Header (9.3.3).
+// Datagram Extended Transport Header.
 struct Deth {
   static constexpr size_t kSize = 8;
 
@@ -51,7 +51,7 @@ struct Deth {
   bool operator==(const Deth&) const = default;
 };
 
-// RDMA Extended Transport Header (9.3.4).
+// RDMA Extended Transport Header.
 struct Reth {
   static constexpr size_t kSize = 16;
 
@@ -64,7 +64,7 @@ struct Reth {
   bool operator==(const Reth&) const = default;
 };
 
-// Atomic Extended Transport Header (9.3.5.1).
+// Atomic Extended Transport Header.
 struct AtomicEth {
   static constexpr size_t kSize = 28;
 
@@ -90,7 +90,7 @@ struct Aeth {
   bool operator==(const Aeth&) const = default;
 };
 
-// Atomic ACK Extended Transport Header (9.3.5.2).
+// Atomic ACK Extended Transport Header.
 struct AtomicAckEth {
   static constexpr size_t kSize = 8;
 

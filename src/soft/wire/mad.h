@@ -45,7 +45,7 @@ inline constexpr uint8_t kOfOther = 2;
 template <size_t kBytes>
 using PrivateData = std::array<uint8_t, kBytes>;
 
-// Request for communication (12.6.5).
+// Request for communication (12.6.5, table 106).
 struct CmReq {
   static constexpr size_t kPrivateBytes = 92;
 
@@ -83,7 +83,7 @@ struct CmReq {
   bool operator==(const CmReq&) const = default;
 };
 
-// Message receipt acknowledgement (12.6.6): the answer takes longer.
+// Message receipt acknowledgement (12.6.6, table 107): the answer takes longer.
 struct CmMra {
   static constexpr size_t kPrivateBytes = 222;
 
@@ -112,7 +112,7 @@ enum class RejectReason : uint16_t {
   kConsumer = 28,
 };
 
-// Reject (12.6.7).
+// Reject (12.6.7, table 108).
 struct CmRej {
   static constexpr size_t kPrivateBytes = 148;
   static constexpr size_t kInformationBytes = 72;
@@ -128,7 +128,7 @@ struct CmRej {
   bool operator==(const CmRej&) const = default;
 };
 
-// Reply to a REQ (12.6.8).
+// Reply to a REQ (12.6.8, table 110).
 struct CmRep {
   static constexpr size_t kPrivateBytes = 196;
 
@@ -150,7 +150,7 @@ struct CmRep {
   bool operator==(const CmRep&) const = default;
 };
 
-// Ready to use (12.6.9).
+// Ready to use (12.6.9, table 111).
 struct CmRtu {
   static constexpr size_t kPrivateBytes = 224;
 
@@ -161,7 +161,7 @@ struct CmRtu {
   bool operator==(const CmRtu&) const = default;
 };
 
-// Request for disconnection (12.6.10).
+// Request for disconnection (12.6.10, table 112).
 struct CmDreq {
   static constexpr size_t kPrivateBytes = 220;
 
@@ -173,7 +173,7 @@ struct CmDreq {
   bool operator==(const CmDreq&) const = default;
 };
 
-// Reply to a DREQ (12.6.11).
+// Reply to a DREQ (12.6.11, table 113).
 struct CmDrep {
   static constexpr size_t kPrivateBytes = 224;
 
@@ -184,7 +184,7 @@ struct CmDrep {
   bool operator==(const CmDrep&) const = default;
 };
 
-// Service id resolution, for datagrams (12.11.1).
+// Service id resolution, for datagrams (12.11.1, table 119).
 struct CmSidrReq {
   static constexpr size_t kPrivateBytes = 216;
 
@@ -196,7 +196,7 @@ struct CmSidrReq {
   bool operator==(const CmSidrReq&) const = default;
 };
 
-// Its answer (12.11.2).
+// Its answer (12.11.2, table 120).
 struct CmSidrRep {
   static constexpr size_t kPrivateBytes = 136;
   static constexpr size_t kInformationBytes = 72;

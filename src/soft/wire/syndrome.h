@@ -69,7 +69,7 @@ class Syndrome {
 Duration RnrTime(uint8_t timer_code);
 
 // The local ACK timeout of an exponent, 0 to 31: 4.096 us * 2^n, 0 for never
-// (9.7.6.1.3).
+// (9.7.6.1.3, C9-140).
 Duration AckTime(uint8_t exponent);
 
 }  // namespace nd::soft

@@ -21,6 +21,7 @@ NEWER = {
     "ibv_reg_mr_ex": "IBVERBS_1.15",
     "ibv_query_port_speed": "IBVERBS_1.16",
     "ibv_alloc_buf": "IBVERBS_1.17",
+    "ibv_reg_buf_mr": "IBVERBS_1.17",
     "_ibv_query_comp_cntr_caps": "IBVERBS_1.18",
     "ibv_create_comp_cntr": "IBVERBS_1.18",
     "ibv_qp_attach_comp_cntr": "IBVERBS_1.18",

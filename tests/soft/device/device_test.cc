@@ -97,5 +97,50 @@ TEST(DeviceRest, ADeadlineFoundByALastLookWakesTheEngine) {
   client.device->set_wake_fd(-1);
 }
 
+// One that always has more to say than there is room for, as it asks for the
+// next as soon as it has one: the others' retries would be spent before it
+// ends.
+TEST(DeviceFairness, AnswersOfOneQueuePairDoNotKeepOthersWaiting) {
+  constexpr uint32_t kLength = 8192;
+  constexpr uint64_t kBusy = 8;  // READs, of the first
+  DeviceWorld world;
+  world.Connect();
+  WorldDevice& client = world.client;
+  WorldDevice& server = world.server;
+  server.wire->set_room(4);
+  const WorldDevice::Request read = {.opcode = IBV_WR_RDMA_READ,
+                                     .length = kLength,
+                                     .remote = server.address(0),
+                                     .rkey = server.key};
+  std::vector<QueuePair*> others;
+  for (int i = 0; i < 3; ++i) {
+    QueuePair* const own = client.CreateQp();
+    QueuePair* const peers = server.CreateQp();
+    client.Connect(*own, server, *peers);
+    server.Connect(*peers, client, *own);
+    others.push_back(own);
+  }
+  for (uint64_t id = 0; id < kBusy; ++id) {
+    ASSERT_EQ(client.Post(id, read), 0);
+  }
+  for (QueuePair* const own : others) {
+    ASSERT_EQ(client.Post(*own, kBusy, read), 0);
+  }
+  size_t waiting = others.size();
+  for (int round = 0; waiting > 0 && round < 2000; ++round) {
+    world.BothProgress();
+    world.clock.Advance(std::chrono::microseconds(10));
+    for (const ibv_wc& wc : client.Completions()) {
+      ASSERT_EQ(wc.status, IBV_WC_SUCCESS);
+      if (wc.wr_id < kBusy) {
+        ASSERT_EQ(client.Post(wc.wr_id, read), 0);
+      } else {
+        --waiting;
+      }
+    }
+  }
+  EXPECT_EQ(waiting, 0u);
+}
+
 }  // namespace
 }  // namespace nd::soft

@@ -33,13 +33,17 @@ class WireEnd final : public Network {
   explicit WireEnd(uint32_t slot) : slot_(slot) {}
 
   void Join(WireEnd& other) { other_ = &other; }
+  // Packets that wait at the other end, at most.
+  void set_room(size_t room) { room_ = room; }
   // From now on packets may go as one, up to that much payload.
   void set_burst_bytes(size_t bytes) { burst_bytes_ = bytes; }
   // What was sent here so far, without payload.
   const std::vector<Packet>& sent() const { return sent_; }
 
   uint32_t slot() const override { return slot_; }
-  size_t Room(const Path&, Qpn) override { return 64; }
+  size_t Room(const Path&, Qpn) override {
+    return room_ - std::min(room_, other_->packets_.size());
+  }
   size_t BurstBytes(const Path&, Qpn) override { return burst_bytes_; }
   void Send(const Path& path, const Outgoing& outgoing) override {
     sent_.push_back(outgoing.packet);
@@ -77,6 +81,7 @@ class WireEnd final : public Network {
 
   const uint32_t slot_;
   WireEnd* other_ = nullptr;
+  size_t room_ = 4096;
   size_t burst_bytes_ = 0;
   std::vector<Packet> sent_;
   std::deque<Carried> packets_;
@@ -86,15 +91,18 @@ inline Gid WorldGid(uint8_t last) {
   return {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last};
 }
 
-// A device with an RC queue pair and memory that its peer may use.
+// A device with a queue pair and memory that its peer may use.
 class WorldDevice {
  public:
   static constexpr size_t kBytes = 64 << 10;
   static constexpr uint8_t kRetries = 7;
+  static constexpr uint32_t kQkey = 0x1234;  // UD
 
-  WorldDevice(uint8_t number, const FaultSpec& faults, const Clock& clock)
+  WorldDevice(uint8_t number, const FaultSpec& faults, const Clock& clock,
+              Transport transport = Transport::kRc)
       : gid(WorldGid(number)),
         memory(kBytes),
+        transport_(transport),
         random_(number),
         plan_(faults, number, clock.Now()) {
     auto wire_end = std::make_unique<WireEnd>(number);
@@ -107,24 +115,30 @@ class WorldDevice {
                         .faults = &plan_},
         std::move(network), clock, random_);
     device->AddListener(events);
-    const PdId pd = *device->AllocatePd();
+    pd_ = *device->AllocatePd();
     key = *device->RegisterMemory(
-        {.pd = pd,
+        {.pd = pd_,
          .address = memory.data(),
          .length = kBytes,
          .iova = address(0),
          .access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
                    IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC});
     cq = *device->CreateCq(1024, nullptr, nullptr);
-    qp = *device->CreateQp({.pd = pd,
-                            .send_cq = cq.get(),
-                            .recv_cq = cq.get(),
-                            .cap = {.max_send_wr = 64,
-                                    .max_recv_wr = 64,
-                                    .max_send_sge = 1,
-                                    .max_recv_sge = 1,
-                                    .max_inline_data = 0},
-                            .events = {&events, nullptr}});
+    ah_ = {.pd = pd_, .path = {.source = gid}};
+    qp = CreateQp();
+  }
+
+  QueuePair* CreateQp() {
+    return *device->CreateQp({.transport = transport_,
+                              .pd = pd_,
+                              .send_cq = cq.get(),
+                              .recv_cq = cq.get(),
+                              .cap = {.max_send_wr = 64,
+                                      .max_recv_wr = 64,
+                                      .max_send_sge = 1,
+                                      .max_recv_sge = 1,
+                                      .max_inline_data = 0},
+                              .events = {&events, nullptr}});
   }
 
   uint64_t address(size_t offset) const {
@@ -133,32 +147,48 @@ class WorldDevice {
 
   // To RTS, with the peer's queue pair at the other end.
   void Connect(const WorldDevice& peer, uint8_t rnr_retry = kRetries) {
+    Connect(*qp, peer, *peer.qp, rnr_retry);
+  }
+  void Connect(QueuePair& own, const WorldDevice& peer, const QueuePair& peers,
+               uint8_t rnr_retry = kRetries) {
+    ah_.path.destination = peer.gid;
+    peer_qpn_ = ToUint(peers.number());
+    const bool rc = transport_ == Transport::kRc;
+    const bool ud = transport_ == Transport::kUd;
     ibv_qp_attr attr{};
     attr.qp_state = IBV_QPS_INIT;
     attr.port_num = 1;
+    attr.qkey = kQkey;
     attr.qp_access_flags = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
                            IBV_ACCESS_REMOTE_ATOMIC;
-    Modify(attr, IBV_QP_STATE | IBV_QP_PORT | IBV_QP_PKEY_INDEX |
-                     IBV_QP_ACCESS_FLAGS);
+    Modify(own, attr,
+           IBV_QP_STATE | IBV_QP_PORT | IBV_QP_PKEY_INDEX |
+               (ud ? IBV_QP_QKEY : IBV_QP_ACCESS_FLAGS));
     attr.qp_state = IBV_QPS_RTR;
     attr.path_mtu = IBV_MTU_1024;
-    attr.dest_qp_num = ToUint(peer.qp->number());
+    attr.dest_qp_num = peer_qpn_;
     attr.max_dest_rd_atomic = 4;
     attr.min_rnr_timer = 1;
     attr.ah_attr.is_global = 1;
     attr.ah_attr.port_num = 1;
     std::ranges::copy(peer.gid, attr.ah_attr.grh.dgid.raw);
-    Modify(attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
-                     IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC |
-                     IBV_QP_MIN_RNR_TIMER);
+    int mask = IBV_QP_STATE;
+    if (!ud) {
+      mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
+    }
+    if (rc) mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+    Modify(own, attr, mask);
     attr.qp_state = IBV_QPS_RTS;
     attr.timeout = 8;  // about 1 ms
     attr.retry_cnt = kRetries;
     attr.rnr_retry = rnr_retry;
     attr.max_rd_atomic = 4;
-    Modify(attr, IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT |
-                     IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
-                     IBV_QP_MAX_QP_RD_ATOMIC);
+    mask = IBV_QP_STATE | IBV_QP_SQ_PSN;
+    if (rc) {
+      mask |= IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
+              IBV_QP_MAX_QP_RD_ATOMIC;
+    }
+    Modify(own, attr, mask);
   }
 
   struct Request {
@@ -170,6 +200,9 @@ class WorldDevice {
     uint64_t add = 0;
   };
   int Post(uint64_t id, const Request& request) {
+    return Post(*qp, id, request);
+  }
+  int Post(QueuePair& own, uint64_t id, const Request& request) {
     ibv_sge sge{address(request.offset), request.length, key};
     ibv_send_wr wr{};
     wr.wr_id = id;
@@ -177,13 +210,15 @@ class WorldDevice {
     wr.num_sge = 1;
     wr.opcode = request.opcode;
     wr.send_flags = IBV_SEND_SIGNALED;
-    if (request.opcode == IBV_WR_ATOMIC_FETCH_AND_ADD) {
+    if (transport_ == Transport::kUd) {
+      wr.wr.ud = {&ah_.verbs, peer_qpn_, kQkey};
+    } else if (request.opcode == IBV_WR_ATOMIC_FETCH_AND_ADD) {
       wr.wr.atomic = {request.remote, request.add, 0, request.rkey};
     } else {
       wr.wr.rdma = {request.remote, request.rkey};
     }
     ibv_send_wr* bad = nullptr;
-    return device->PostSend(*qp, &wr, &bad);
+    return device->PostSend(own, &wr, &bad);
   }
   int PostReceive(uint64_t id, size_t offset, uint32_t length) {
     ibv_sge sge{address(offset), length, key};
@@ -229,10 +264,17 @@ class WorldDevice {
   QueuePair* qp = nullptr;
 
  private:
-  void Modify(const ibv_qp_attr& attr, int mask) {
-    EXPECT_EQ(device->ModifyQp(*qp, IBV_QPT_RC, attr, mask), 0);
+  void Modify(QueuePair& own, const ibv_qp_attr& attr, int mask) {
+    const ibv_qp_type type = transport_ == Transport::kRc   ? IBV_QPT_RC
+                             : transport_ == Transport::kUc ? IBV_QPT_UC
+                                                            : IBV_QPT_UD;
+    EXPECT_EQ(device->ModifyQp(own, type, attr, mask), 0);
   }
 
+  const Transport transport_;
+  PdId pd_{};
+  AddressHandle ah_;  // UD: the peer's
+  uint32_t peer_qpn_ = 0;
   SeededRandom random_;
   FaultPlan plan_;
 };
@@ -241,9 +283,10 @@ class DeviceWorld {
  public:
   // Faults of either; a spec as users write it.
   explicit DeviceWorld(const char* client_faults = "",
-                       const char* server_faults = "")
-      : client(1, *ParseFaultSpec(client_faults), clock),
-        server(2, *ParseFaultSpec(server_faults), clock) {
+                       const char* server_faults = "",
+                       Transport transport = Transport::kRc)
+      : client(1, *ParseFaultSpec(client_faults), clock, transport),
+        server(2, *ParseFaultSpec(server_faults), clock, transport) {
     client.wire->Join(*server.wire);
     server.wire->Join(*client.wire);
   }

@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "soft/device/device_world.h"
+#include "soft/device/grh.h"
 
 namespace nd::soft {
 namespace {
@@ -183,6 +184,141 @@ INSTANTIATE_TEST_SUITE_P(Of, Shuffled,
                          testing::Values(IBV_WR_RDMA_WRITE, IBV_WR_SEND,
                                          IBV_WR_RDMA_READ));
 
+// Nobody acknowledges: the sender's completion says nothing of the payload.
+class ShuffledUnreliable : public testing::TestWithParam<Transport> {};
+
+TEST_P(ShuffledUnreliable, SendComesInAnyOrderAndItsCompletionBehindIt) {
+  constexpr uint32_t kLength = 3000;
+  constexpr size_t kReceive = 20000;
+  const uint32_t grh = GetParam() == Transport::kUd ? kGrhBytes : 0;
+  DeviceWorld world("", "shuffle=1", GetParam());
+  world.Connect();
+  auto& memory = world.server.memory;
+  const auto payload = memory.begin() + static_cast<ptrdiff_t>(kReceive + grh);
+  const auto there = [&](std::byte value) {
+    return std::count(payload, payload + kLength, value);
+  };
+  int early = 0;
+  for (uint8_t round = 1; round <= 20; ++round) {
+    const std::byte value{round};
+    std::fill_n(world.client.memory.begin(), kLength, value);
+    ASSERT_EQ(world.server.PostReceive(round, kReceive, grh + kLength), 0);
+    ASSERT_EQ(world.client.Post(round, {.length = kLength}), 0);
+    world.Run({});
+    EXPECT_THAT(world.client.Statuses(), ElementsAre(IBV_WC_SUCCESS));
+    EXPECT_TRUE(world.server.cq->empty());
+    EXPECT_GT(there(value), 0);
+    EXPECT_LT(there(value), kLength);
+    if (payload[kLength - 1] == value) ++early;
+    const Instant sent = world.clock.Now();
+    while (world.server.cq->empty()) world.Run({});
+    EXPECT_GE(world.clock.Now() - sent, std::chrono::microseconds(400));
+    EXPECT_EQ(there(value), kLength);
+    EXPECT_EQ(payload[kLength], std::byte{0});
+    const auto completions = world.server.Completions();
+    ASSERT_THAT(completions, SizeIs(1));
+    EXPECT_EQ(completions[0].status, IBV_WC_SUCCESS);
+    EXPECT_EQ(completions[0].wr_id, round);
+    EXPECT_EQ(completions[0].byte_len, grh + kLength);
+  }
+  EXPECT_GT(early, 0);
+  EXPECT_LT(early, 20);
+}
+
+INSTANTIATE_TEST_SUITE_P(Of, ShuffledUnreliable,
+                         testing::Values(Transport::kUc, Transport::kUd));
+
+// Only what is sent behind it tells of it.
+TEST(FaultyDevice, AShuffledWriteOfUcIsWholeLongAfterItsSenderIsTold) {
+  constexpr uint32_t kLength = 5000;
+  DeviceWorld world("", "shuffle=1", Transport::kUc);
+  world.Connect();
+  int early = 0;
+  for (uint8_t round = 1; round <= 20; ++round) {
+    const std::byte value{round};
+    std::fill_n(world.client.memory.begin(), kLength, value);
+    ASSERT_EQ(world.client.Post(round, {.opcode = IBV_WR_RDMA_WRITE,
+                                        .length = kLength,
+                                        .remote = world.server.address(0),
+                                        .rkey = world.server.key}),
+              0);
+    world.Run({});
+    EXPECT_THAT(world.client.Statuses(), ElementsAre(IBV_WC_SUCCESS));
+    const auto begin = world.server.memory.begin();
+    EXPECT_GT(std::count(begin, begin + kLength, value), 0);
+    EXPECT_LT(std::count(begin, begin + kLength, value), kLength);
+    if (begin[kLength - 1] == value) ++early;
+    world.Run(milliseconds(1));
+    EXPECT_EQ(std::count(begin, begin + kLength, value), kLength);
+    EXPECT_EQ(begin[kLength], std::byte{0});
+    EXPECT_THAT(world.server.Statuses(), IsEmpty());
+  }
+  EXPECT_GT(early, 0);
+  EXPECT_LT(early, 20);
+}
+
+// They come in the order in which they were sent, each whole, and the first
+// does not lose its receive to the second.
+TEST(FaultyDevice, DatagramsBehindAShuffledOneComeBehindIt) {
+  constexpr uint32_t kLength = 3000;
+  constexpr size_t kSlot = 4096;
+  constexpr uint64_t kDatagrams = 8;
+  DeviceWorld world("", "shuffle=0.5", Transport::kUd);
+  world.Connect();
+  for (uint8_t round = 1; round <= 20; ++round) {
+    std::fill_n(world.client.memory.begin(), kLength, std::byte{round});
+    for (uint64_t id = 0; id < kDatagrams; ++id) {
+      world.client.memory[0] = static_cast<std::byte>(id);
+      ASSERT_EQ(world.server.PostReceive(id, id * kSlot, kGrhBytes + kLength),
+                0);
+      ASSERT_EQ(world.client.Post(id, {.length = kLength}), 0);
+      world.Run({});
+      EXPECT_THAT(world.client.Statuses(), ElementsAre(IBV_WC_SUCCESS));
+    }
+    world.Run(milliseconds(1));
+    const auto completions = world.server.Completions();
+    ASSERT_THAT(completions, SizeIs(kDatagrams));
+    for (uint64_t id = 0; id < kDatagrams; ++id) {
+      EXPECT_EQ(completions[id].status, IBV_WC_SUCCESS);
+      EXPECT_EQ(completions[id].wr_id, id);
+      const auto payload = world.server.memory.begin() +
+                           static_cast<ptrdiff_t>(id * kSlot + kGrhBytes);
+      EXPECT_EQ(payload[0], static_cast<std::byte>(id));
+      EXPECT_EQ(std::count(payload + 1, payload + kLength, std::byte{round}),
+                kLength - 1);
+    }
+  }
+}
+
+// A message that lost a packet leaves its receive, with what was placed of it
+// ahead of its time, to the next one.
+TEST(FaultyDevice, ShuffledSendsOfUcAreWholeOrDoNotComeAtAll) {
+  constexpr uint32_t kLength = 3000;
+  DeviceWorld world("", "shuffle=0.5;drop=0.1;reorder=0.05", Transport::kUc);
+  world.Connect();
+  // One at a time.
+  ASSERT_EQ(world.server.PostReceive(1, 4096, kLength), 0);
+  uint8_t last = 0;
+  int came = 0;
+  for (uint8_t value = 1; value <= 200; ++value) {
+    std::fill_n(world.client.memory.begin(), kLength, std::byte{value});
+    ASSERT_EQ(world.client.Post(value, {.length = kLength}), 0);
+    world.Run(milliseconds(2));
+    EXPECT_THAT(world.client.Statuses(), ElementsAre(IBV_WC_SUCCESS));
+    for (const ibv_wc_status status : world.server.Statuses()) {
+      EXPECT_EQ(status, IBV_WC_SUCCESS);
+      const auto begin = world.server.memory.begin() + 4096;
+      EXPECT_EQ(std::count(begin, begin + kLength, *begin), kLength);
+      EXPECT_GT(*begin, std::byte{last});
+      last = std::to_integer<uint8_t>(*begin);
+      ++came;
+      ASSERT_EQ(world.server.PostReceive(1, 4096, kLength), 0);
+    }
+  }
+  EXPECT_GT(came, 100);
+  EXPECT_LT(came, 190);
+}
+
 // Once, as without `shuffle`: it is not asked for twice.
 TEST(FaultyDevice, AShuffledSendFindsNoReceiveAsOftenAsAnother) {
   constexpr uint64_t kSends = 400;
@@ -205,11 +341,13 @@ TEST(FaultyDevice, AShuffledSendFindsNoReceiveAsOftenAsAnother) {
   EXPECT_NEAR(static_cast<double>(naks), 200, 40);
 }
 
-class Behind : public testing::TestWithParam<ibv_wr_opcode> {};
+class Behind
+    : public testing::TestWithParam<std::tuple<Transport, ibv_wr_opcode>> {};
 
 TEST_P(Behind, CompletionFindsAllOfAShuffledWrite) {
   constexpr uint32_t kLength = 5000;
-  DeviceWorld world("", "shuffle=1");
+  const auto& [transport, opcode] = GetParam();
+  DeviceWorld world("", "shuffle=1", transport);
   world.Connect();
   for (uint8_t round = 1; round <= 20; ++round) {
     std::fill_n(world.client.memory.begin(), kLength, std::byte{round});
@@ -219,7 +357,7 @@ TEST_P(Behind, CompletionFindsAllOfAShuffledWrite) {
                                     .remote = world.server.address(0),
                                     .rkey = world.server.key}),
               0);
-    ASSERT_EQ(world.client.Post(2, {.opcode = GetParam(),
+    ASSERT_EQ(world.client.Post(2, {.opcode = opcode,
                                     .length = 8,
                                     .remote = world.server.address(kLength),
                                     .rkey = world.server.key}),
@@ -231,9 +369,10 @@ TEST_P(Behind, CompletionFindsAllOfAShuffledWrite) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(AWrite, Behind,
-                         testing::Values(IBV_WR_SEND,
-                                         IBV_WR_RDMA_WRITE_WITH_IMM));
+INSTANTIATE_TEST_SUITE_P(
+    AWrite, Behind,
+    testing::Combine(testing::Values(Transport::kRc, Transport::kUc),
+                     testing::Values(IBV_WR_SEND, IBV_WR_RDMA_WRITE_WITH_IMM)));
 
 // It would come after the end of what it was to.
 TEST(FaultyDevice, WhatIsHeldBackIsForgottenWithTheConnection) {

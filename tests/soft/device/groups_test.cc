@@ -258,7 +258,7 @@ TEST_F(DeviceGroupsTest, OnlyDatagramQueuePairsAndGroups) {
   EXPECT_EQ(here_.device->DetachFromGroup(*qp, Group(1)), EINVAL);
 }
 
-// As of Linux's uverbs.
+// IBA o10-2.2.3; as of Linux's uverbs, whatever the device below.
 TEST_F(DeviceGroupsTest, AQueuePairInAGroupStays) {
   QueuePair* const qp = here_.CreateQp();
   ASSERT_EQ(here_.device->AttachToGroup(*qp, Group(1)), 0);

@@ -3,12 +3,13 @@
 
 usage: programs_test.py NDSOFT [unittest's arguments]
 
-NDSOFT is the program `ndsoft`. ND_REPEATS: how often each pair runs (1). Run it
-in a network namespace of its own: the programs use fixed ports. Root becomes
-nobody.
+NDSOFT is the program `ndsoft`. ND_REPEATS: how often each program or group of
+programs runs (1). Run it in a network namespace of its own: the programs use fixed
+ports. Root becomes nobody.
 """
 
 import dataclasses
+import functools
 import os
 import sys
 import unittest
@@ -20,6 +21,17 @@ from soft_programs import (IPV4, IPV6, OTHER_IPV4, finish, has_service, in_group
 REPEATS = int(os.environ.get("ND_REPEATS", "1"))
 
 EARLY = "RDMA_CM_EVENT_REJECTED"
+
+
+def repeated(test):
+    """For what is not a pair."""
+
+    @functools.wraps(test)
+    def again_and_again(self) -> None:
+        for _ in range(REPEATS):
+            test(self)
+
+    return again_and_again
 
 
 @dataclasses.dataclass
@@ -66,11 +78,13 @@ class SoftTest(unittest.TestCase):
 
 
 class Devices(SoftTest):
+    @repeated
     def test_are_listed(self) -> None:
         status, output = finish(run_on_soft(["ibv_devices"]))
         self.assertEqual(status, 0, output)
         self.assertRegex(output, r"\bnd0\b")
 
+    @repeated
     def test_describe_themselves(self) -> None:
         status, output = finish(run_on_soft(["ibv_devinfo", "-v"]))
         self.assertEqual(status, 0, output)
@@ -139,6 +153,7 @@ class RdmaCm(SoftTest):
     def test_rping_with_its_largest_size(self) -> None:
         self.rping(IPV4, "-S", "65535")
 
+    @repeated
     def test_rping_against_a_persistent_server(self) -> None:
         server = run_on_soft(["rping", "-s", "-P", "-a", IPV4])
         wait_for(lambda: has_service(7174), server)
@@ -148,6 +163,7 @@ class RdmaCm(SoftTest):
             self.assertEqual(status, 0, output)
         stop(server)
 
+    @repeated
     def test_two_servers_have_one_port_on_two_addresses(self) -> None:
         servers = {}
         for address in (IPV4, OTHER_IPV4):
@@ -167,6 +183,7 @@ class RdmaCm(SoftTest):
             status, output = finish(server)
             self.assertEqual(status, 0, output)
 
+    @repeated
     def test_rping_to_nobody_is_rejected(self) -> None:
         status, output = finish(run_on_soft(["rping", "-c", "-a", IPV4, "-C", "1"]))
         self.assertNotEqual(status, 0)
@@ -195,9 +212,11 @@ class RdmaCm(SoftTest):
             self.assertIn("data transfers complete", output)
             self.assertIn("return status 0", output)
 
+    @repeated
     def test_mckey(self) -> None:
         self.mckey("239.98.1.2", IPV4, "::ffff:239.98.1.2")
 
+    @repeated
     def test_mckey_over_ipv6(self) -> None:
         self.mckey("ff0e::98:1", IPV6, "ff0e::98:1")
 
@@ -242,21 +261,23 @@ class Perftest(SoftTest):
                 self.perftest(f"ib_{op}_bw", "-b")
 
     def test_by_rdma_cm(self) -> None:
-        for program in ("ib_send_bw", "ib_write_bw", "ib_read_bw",
-                        "ib_atomic_bw", "ib_send_lat", "ib_atomic_lat"):
-            with self.subTest(program):
-                self.perftest(program, "-R")
+        for op in ("send", "write", "read", "atomic"):
+            for measure in ("bw", "lat"):
+                program = f"ib_{op}_{measure}"
+                with self.subTest(program):
+                    self.perftest(program, "-R")
 
     def test_with_events(self) -> None:
-        for program in ("ib_send_bw", "ib_send_lat", "ib_read_bw",
-                        "ib_read_lat"):
-            with self.subTest(program):
-                self.perftest(program, "-e")
+        for op in ("send", "read", "atomic"):
+            for measure in ("bw", "lat"):
+                program = f"ib_{op}_{measure}"
+                with self.subTest(program):
+                    self.perftest(program, "-e")
 
     def test_over_several_qps(self) -> None:
-        for program in ("ib_send_bw", "ib_write_bw", "ib_read_bw"):
-            with self.subTest(program):
-                self.perftest(program, "-q", "8")
+        for op in ("send", "write", "read", "atomic"):
+            with self.subTest(op):
+                self.perftest(f"ib_{op}_bw", "-q", "8")
 
     def test_over_uc_and_ud(self) -> None:
         self.perftest("ib_write_lat", "-c", "UC")

@@ -500,15 +500,39 @@ TEST_F(ResponderTest, DuplicatesOfTwoReadsAreTwoAnswers) {
   EXPECT_EQ(Sent(), "READ ONLY+0 msn 1 len 4; READ ONLY+1 msn 2 len 4");
 }
 
-TEST_F(ResponderTest, AcknowledgementsAroundAReplacedReadBecomeOne) {
-  After(ReadRequest(0, kAddress, 3 * kMtu));
-  responder_.OnPacket(WithAckReq(Write(Opcode::kRcWriteOnly, 3, 0, 0)));
-  responder_.OnPacket(ReadRequest(2, kAddress + 2 * kMtu, kMtu));
-  responder_.OnPacket(WithAckReq(Write(Opcode::kRcWriteOnly, 4, 0, 0)));
-  responder_.OnPacket(ReadRequest(1, kAddress + kMtu, 2 * kMtu));
+// A peer that lost the first answer drops the second.
+TEST_F(ResponderTest, DuplicateReadIsAnsweredBeforeWhatCameAfterIt) {
+  outbox_.limit = 3;
+  EXPECT_EQ(After(ReadRequest(0, kAddress, 2 * kMtu)),
+            "READ FIRST+0 msn 1 len 256; READ LAST+1 msn 1 len 256");
+  EXPECT_EQ(After(ReadRequest(2, kAddress, 3 * kMtu)),
+            "READ FIRST+2 msn 2 len 256");
+  responder_.OnPacket(WithAckReq(Write(Opcode::kRcWriteOnly, 5, 0, 0)));
+  responder_.OnPacket(ReadRequest(1, kAddress + kMtu, kMtu));
+  outbox_.limit = 9;
   EXPECT_EQ(Sent(),
-            "ACK+4 msn 3; READ FIRST+1 msn 1 len 256; "
-            "READ LAST+2 msn 1 len 256");
+            "READ ONLY+1 msn 1 len 256; READ FIRST+2 msn 2 len 256; "
+            "READ MIDDLE+3 len 256; READ LAST+4 msn 2 len 256; ACK+5 msn 3");
+}
+
+TEST_F(ResponderTest, DuplicateAtomicIsAnsweredBeforeWhatCameAfterIt) {
+  After(FetchAdd(0, kAddress, 1));
+  responder_.OnPacket(WithAckReq(Write(Opcode::kRcWriteOnly, 1, 0, 0)));
+  responder_.OnPacket(FetchAdd(0, kAddress, 1));
+  EXPECT_EQ(Sent(), "ATOMIC+0 msn 1 original 0; ACK+1 msn 2");
+}
+
+// A READ that is not kept any more is not answered again.
+TEST_F(ResponderTest, AcknowledgementsAroundAForgottenReadBecomeOne) {
+  AfterWithAckReq(Write(Opcode::kRcWriteOnly, 0, 0, 0));
+  After(ReadRequest(1, kAddress, 4));
+  responder_.OnPacket(Write(Opcode::kRcWriteOnly, 0, 0, 0));
+  responder_.OnPacket(ReadRequest(1, kAddress, 4));
+  responder_.OnPacket(WithAckReq(Write(Opcode::kRcWriteOnly, 2, 0, 0)));
+  responder_.OnPacket(ReadRequest(3, kAddress, 4));
+  responder_.OnPacket(ReadRequest(4, kAddress, 4));
+  EXPECT_EQ(Sent(),
+            "ACK+2 msn 3; READ ONLY+3 msn 4 len 4; READ ONLY+4 msn 5 len 4");
 }
 
 TEST_F(ResponderTest, DuplicateDoesNotTakeTheNaksPlace) {
