@@ -18,8 +18,9 @@ constexpr Duration kCloseTime = std::chrono::seconds(5);
 
 }  // namespace
 
-Dialer::Dialer(std::unique_ptr<control::SessionClient> client)
-    : client_(std::move(client)) {}
+Dialer::Dialer(transport::Hub& hub,
+               std::unique_ptr<control::SessionClient> client)
+    : hub_(hub), client_(std::move(client)) {}
 
 absl::Status Dialer::Dial(SessionImpl& session, control::LinkId link,
                           const control::LinkPass& pass,
@@ -69,7 +70,8 @@ void Dialer::OnLinkFree(uint32_t link) {
   const absl::MutexLock lock(&mutex_);
   lost_.insert(link);
   if (std::exchange(dialing_, true)) return;
-  Workers::OfProcess().Run([self = shared_from_this()] { self->DialAgain(); });
+  Workers::OfProcess().Run(
+      [hold = hub_.Hold(), self = shared_from_this()] { self->DialAgain(); });
 }
 
 void Dialer::DialAgain() {
@@ -96,7 +98,7 @@ void Dialer::DialAgain() {
   if (!backoff_) backoff_.emplace(kPauses, random_);
   Workers::OfProcess().RunAt(
       Clock::Monotonic().Now() + backoff_->Next(),
-      [self = shared_from_this()] { self->DialAgain(); });
+      [hold = hub_.Hold(), self = shared_from_this()] { self->DialAgain(); });
 }
 
 absl::Status Dialer::TryAgain(SessionImpl& session) {
@@ -124,7 +126,7 @@ absl::Status Dialer::TryAgain(SessionImpl& session) {
 }
 
 void Dialer::HangUp() {
-  Workers::OfProcess().Run([self = shared_from_this()] {
+  Workers::OfProcess().Run([hold = hub_.Hold(), self = shared_from_this()] {
     // The watch's callbacks hold the dialer, which would wait for itself.
     self->watch_.reset();
     const absl::Status closed = self->client_->Close(

@@ -23,7 +23,7 @@ namespace nd::api {
 // Thread-safe.
 class Dialer : public std::enable_shared_from_this<Dialer> {
  public:
-  explicit Dialer(std::unique_ptr<control::SessionClient> client);
+  Dialer(transport::Hub& hub, std::unique_ptr<control::SessionClient> client);
 
   // Makes all connections, and from then on listens to the server.
   absl::Status DialAll(const std::shared_ptr<SessionImpl>& session,
@@ -40,6 +40,7 @@ class Dialer : public std::enable_shared_from_this<Dialer> {
   absl::Status TryAgain(SessionImpl& session);
   void OnEvent(const control::SessionEvent& event);
 
+  transport::Hub& hub_;
   std::unique_ptr<control::SessionClient> client_;
   std::unique_ptr<control::SessionWatch> watch_;
   absl::Mutex mutex_;

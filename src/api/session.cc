@@ -39,7 +39,7 @@ absl::StatusOr<std::shared_ptr<api::SessionImpl>> SetUp(
                           api::WishOf(options.layout), deadline, nullptr));
   const control::SessionLayout agreed = client->layout();
   const uint64_t id = client->id();
-  const auto dialer = std::make_shared<api::Dialer>(std::move(client));
+  const auto dialer = std::make_shared<api::Dialer>(hub, std::move(client));
   const std::string name =
       absl::StrCat(control::SessionName(id), " with ", address.ToString());
   const auto session = std::make_shared<api::SessionImpl>(

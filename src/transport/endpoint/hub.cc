@@ -34,15 +34,31 @@ Hub::Hub(std::unique_ptr<Engine> engine) : engine_(std::move(engine)) {}
 Hub::~Hub() {
   engine_->Stop();
   engine_->Adopt();
+  const auto held = [this] {
+    const absl::MutexLock lock(&mutex_);
+    return held_ > 0;
+  };
   const auto parted = [](const auto& session) { return session->parted(); };
   engine_->RunUntil(
       [&] {
-        return !engine_->submitted() && std::ranges::all_of(buried_, parted);
+        return !engine_->submitted() && std::ranges::all_of(buried_, parted) &&
+               !held();
       },
       engine_->Now() + kEndTime);
   // What is left waits for loans that do not come back.
   for (const auto& session : buried_) Detach(*session);
   buried_.clear();
+}
+
+std::shared_ptr<void> Hub::Hold() {
+  const absl::MutexLock lock(&mutex_);
+  ++held_;
+  return {this, [](Hub* hub) {
+            // The hub may be gone as soon as this is unlocked.
+            const absl::MutexLock held(&hub->mutex_);
+            --hub->held_;
+            hub->engine_->Nudge();
+          }};
 }
 
 absl::StatusOr<std::shared_ptr<verbs::CmEventChannel>> Hub::CmChannel(

@@ -78,6 +78,10 @@ class Hub {
 
   // --- any thread ---
 
+  // Work in another thread that is for sessions of this reactor's, for as long
+  // as the token or a copy of it lives: the hub waits for its end.
+  [[nodiscard]] std::shared_ptr<void> Hold();
+
   // Both are made when they are first asked for. Any thread may dispatch the
   // events of the channel, waiting for an id's.
   absl::StatusOr<std::shared_ptr<verbs::CmEventChannel>> CmChannel(
@@ -108,6 +112,7 @@ class Hub {
   const std::unique_ptr<Engine> engine_;
   ForeignReleases releases_{*engine_};
   absl::Mutex mutex_;
+  size_t held_ ABSL_GUARDED_BY(mutex_) = 0;
   std::shared_ptr<verbs::CmEventChannel> cm_channel_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::shared_ptr<HubDevice>, std::less<>> devices_
       ABSL_GUARDED_BY(mutex_);
