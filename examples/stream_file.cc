@@ -85,12 +85,12 @@ int main(int argc, char** argv) {
   auto reactor = nd::Reactor::Create({}), others = nd::Reactor::Create({});
   absl::Status sent, received;
   absl::StatusOr<std::unique_ptr<nd::Server>> server = nullptr;
+  const std::string copy = role == "both" ? "/dev/null" : argv[3];
   std::thread receiving;
   if (role != "send" && (*others)->Start().ok()) {
     server = nd::Server::Start({others->get()}, {.address = address});
     if (!server.ok()) return std::cerr << server.status() << "\n", 1;
     address = (*server)->address();
-    const std::string copy = role == "both" ? "/dev/null" : argv[3];
     receiving = std::thread([&] { received = ReceiveFile(**server, copy); });
   }
   const std::string file = role == "both" ? argv[0] : argv[3];

@@ -65,12 +65,15 @@ class SessionTest : public verbs::RdmaTest {
     return {std::move(ours), std::move(theirs)};
   }
 
-  static void LoseLink(Session& session, uint32_t link) {
+  // At a time, so that none is made anew before the next is lost.
+  static void LoseLinks(Session& session, std::vector<uint32_t> links) {
     ASSERT_TRUE(session.impl()
                     .OnReactor(
-                        [link](transport::SessionRuntime& runtime) {
-                          runtime.core().LoseLink(
-                              link, absl::UnavailableError("of the test"));
+                        [&links](transport::SessionRuntime& runtime) {
+                          for (const uint32_t link : links) {
+                            runtime.core().LoseLink(
+                                link, absl::UnavailableError("of the test"));
+                          }
                         },
                         Instant::max())
                     .ok());
@@ -142,7 +145,7 @@ TEST_F(SessionTest, ALostConnectionLosesNothingAndIsMadeAnew) {
   Connect();
   auto [ours, theirs] = Open(StreamClass::kLatency);
   for (uint32_t round = 0; round < 4; ++round) {
-    LoseLink(round % 2 == 0 ? client_ : serving_, round / 2);
+    LoseLinks(round % 2 == 0 ? client_ : serving_, {round / 2});
     for (uint32_t i = 0; i < 20; ++i) ExpectEcho(ours, theirs, 3000 * i, i);
     while (!LinkIsUp(client_, round / 2) || !LinkIsUp(serving_, round / 2)) {
       ASSERT_TRUE(client_.status().ok()) << client_.status();
@@ -155,8 +158,7 @@ TEST_F(SessionTest, WithoutAnyConnectionASessionWaitsForItsReconnectTime) {
   Connect({.reconnect = kLong}, {.reconnect = kLong});
   auto [ours, theirs] = Open(StreamClass::kBulk);
   for (uint32_t round = 0; round < 3; ++round) {
-    LoseLink(client_, 0);
-    LoseLink(client_, 1);
+    LoseLinks(client_, {0, 1});
     for (uint32_t i = 0; i < 10; ++i) ExpectEcho(ours, theirs, 9000 * i, i);
   }
 }
@@ -166,10 +168,10 @@ TEST_F(SessionTest, WithoutReconnectTimeTheLossOfAllConnectionsEndsEverything) {
   auto [ours, theirs] = Open(StreamClass::kLatency);
   ReceiveOperation waiting;
   theirs.Receive(waiting);
-  LoseLink(client_, 0);
-  LoseLink(client_, 1);
+  LoseLinks(client_, {0, 1});
   EXPECT_FALSE(theirs.Await(waiting).ok());
   EXPECT_TRUE(serving_.impl().AwaitEnd(api::After(kLong)));
+  EXPECT_TRUE(client_.impl().AwaitEnd(api::After(kLong)));
   EXPECT_TRUE(absl::IsUnavailable(client_.status())) << client_.status();
   EXPECT_FALSE(ours.Send({}, kLong).ok());
 }
