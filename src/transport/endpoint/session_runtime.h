@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -50,7 +51,10 @@ class SessionRuntime final : public Pollable, private SessionEvents {
     uint64_t receive_budget = uint64_t{64} << 20;  // of large messages, bytes
     // Of all sessions; may be null.
     std::shared_ptr<Budget> send_memory{}, receive_memory{};
-    RegistrationCache::Options registrations{};
+    // By default of as much as the application has under way, which is its own
+    // memory: none is kept.
+    RegistrationCache::Options registrations{
+        .max_bytes = std::numeric_limits<size_t>::max()};
     std::string name;  // "session 00000000075bcd15 with 10.0.0.2"
   };
 

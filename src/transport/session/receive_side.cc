@@ -250,18 +250,25 @@ bool ReceiveSide::Fits(const Record& record, ReceiveOperation& operation) {
 
 // True where the operation has failed, and the next one can be looked at.
 bool ReceiveSide::StartTransfer(Record& record, ReceiveOperation& operation) {
-  if (!operation.loan() && GrantTarget(record, operation)) return false;
+  absl::Status target;
+  if (!operation.loan()) {
+    target = GrantTarget(record, operation);
+    if (target.ok()) return false;
+  }
   const absl::Status granted = GrantBuffer(record, next_, false);
   if (granted.ok()) return false;
   stalled_ = !absl::IsOutOfRange(granted);
   if (stalled_) return false;
   OperationQueue::Remove(operation);
   OperationAccess::SetSize(operation, record.size);
-  host_.Done(operation,
-             absl::ResourceExhaustedError(absl::StrCat(
-                 "the next message has ", record.size,
-                 " bytes, more than the session may loan: receive it into "
-                 "memory of your own")));
+  host_.Done(
+      operation,
+      absl::ResourceExhaustedError(absl::StrCat(
+          "the next message has ", record.size,
+          " bytes, more than the session may hold",
+          operation.loan() ? ": receive it into memory of your own"
+                           : absl::StrCat("; and of its own memory: ",
+                                          std::string(target.message())))));
   return true;
 }
 
@@ -283,7 +290,8 @@ absl::Status ReceiveSide::GrantBuffer(Record& record, uint64_t number,
 
 // Lets the peer write into the application's memory. False where that cannot
 // be done.
-bool ReceiveSide::GrantTarget(Record& record, ReceiveOperation& operation) {
+absl::Status ReceiveSide::GrantTarget(Record& record,
+                                      ReceiveOperation& operation) {
   const std::span<std::byte> bytes =
       operation.into().bytes.first(static_cast<size_t>(record.size));
   if (operation.into().registered) {
@@ -292,17 +300,17 @@ bool ReceiveSide::GrantTarget(Record& record, ReceiveOperation& operation) {
     record.place = Record::Place::kBorrowed;
   } else {
     const absl::StatusOr<Registered> target = host_.RegisterTarget(bytes);
-    if (!target.ok()) return false;
+    if (!target.ok()) return target.status();
     record.memory = *target;
     record.place = Record::Place::kRegistered;
   }
   if (!host_.Grant(next_, record.memory, {record.transfer, record.size})) {
     FreePlace(record);
-    return false;
+    return absl::UnavailableError("too many messages are granted");
   }
   record.bound = &operation;
   record.state = State::kGranted;
-  return true;
+  return absl::OkStatus();
 }
 
 // So that the next large messages are on their way before they are asked for.

@@ -141,7 +141,7 @@ class ReceiveSide {
   bool Fits(const Record& record, ReceiveOperation& operation);
   bool StartTransfer(Record& record, ReceiveOperation& operation);
   absl::Status GrantBuffer(Record& record, uint64_t number, bool ahead);
-  bool GrantTarget(Record& record, ReceiveOperation& operation);
+  absl::Status GrantTarget(Record& record, ReceiveOperation& operation);
   void GrantAhead();
   void Deliver(Record& record, ReceiveOperation& operation);
   void LetGo(Record& record);
