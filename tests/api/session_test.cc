@@ -3,6 +3,7 @@
 #include "nd/session.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <atomic>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "api/session_impl.h"
+#include "base/environment.h"
 #include "base/random.h"
 #include "nd/reactor.h"
 #include "nd/server.h"
@@ -221,6 +223,74 @@ TEST_F(SessionTest, ManyThreadsShareASessionOfAnothersReactor) {
     });
   }
   for (std::thread& thread : threads) thread.join();
+}
+
+TEST_F(SessionTest, SixtyFourStreamsCarryMessagesAtOnce) {
+  Connect();
+  struct Traffic {
+    std::pair<Stream, Stream> ends;
+    std::vector<std::byte> sent;
+    SendOperation send;
+    ReceiveOperation receive;
+  };
+  std::vector<std::unique_ptr<Traffic>> all;
+  for (uint32_t i = 0; i < 64; ++i) {
+    auto& each = *all.emplace_back(std::make_unique<Traffic>());
+    each.ends = Open(i % 2 == 0 ? StreamClass::kLatency : StreamClass::kBulk);
+    each.sent = MessageOf(1000 * i, i);
+    each.send.set_piece({.bytes = each.sent});
+  }
+  EXPECT_TRUE(absl::IsResourceExhausted(
+      client_.Open(StreamClass::kBulk, "one more", kLong).status()));
+  for (const auto& each : all) each->ends.first.Send(each->send);
+  for (const auto& each : all) each->ends.second.Receive(each->receive);
+  for (const auto& each : all) {
+    ASSERT_TRUE(each->ends.second.Await(each->receive).ok());
+    EXPECT_TRUE(
+        std::ranges::equal(each->receive.message().bytes(), each->sent));
+    EXPECT_TRUE(each->ends.first.Await(each->send).ok());
+  }
+}
+
+// ND_API_SESSIONS=1000 for more.
+TEST_F(SessionTest, OneServerHasManySessionsThatAreOpenedAtOnce) {
+  const char* const wanted = Environment("ND_API_SESSIONS");
+  const size_t count = *wanted == '\0' ? 40 : std::stoul(wanted);
+  rlimit files{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &files), 0);
+  files.rlim_cur = files.rlim_max;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &files), 0);
+  SessionLayout small;
+  small.slots = 8;
+  small.slot_size = 1024;
+  small.eager_limit = 900;
+  small.stream_window = 64 << 10;
+  small.max_streams = 4;
+  small.receive_budget = 1 << 20;
+  Connect({}, {.layout = small});
+  std::vector<Session> ours(count), theirs(count);
+  std::vector<std::thread> threads;
+  for (size_t t = 0; t < 8; ++t) {
+    threads.emplace_back([&, t] {
+      for (size_t i = t; i < count; i += 8) {
+        auto session = Session::Connect(*near_, server_->address(),
+                                        {.layout = small}, 5 * kLong);
+        ASSERT_TRUE(session.ok()) << session.status();
+        ours[i] = *std::move(session);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (Session& session : theirs) session = OrDie(server_->Accept(kLong));
+  for (Session& session : ours) {
+    Stream stream = OrDie(session.Open(StreamClass::kLatency, "one", kLong));
+    EXPECT_TRUE(stream.Send(MessageOf(500, 1), kLong).ok());
+    stream.Finish();
+  }
+  for (Session& session : theirs) {
+    Stream stream = OrDie(session.Accept(kLong));
+    EXPECT_EQ(OrDie(stream.Receive(kLong)).size(), 500u);
+  }
 }
 
 TEST_F(SessionTest, AMessageOnLoanMayBeDroppedWhenItsSessionIsGone) {
