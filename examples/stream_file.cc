@@ -1,8 +1,8 @@
 // A file over a bulk stream, in pieces, with progress.
 //
 //   stream_file receive 10.0.0.2:7600 COPY
-//   stream_file send 10.0.0.2:7600 FILE
-//   stream_file                             both, of its own program
+//   stream_file send 10.0.0.2:7600 FILE     (without arguments: both, of
+//   itself)
 #include <nd/reactor.h>
 #include <nd/server.h>
 #include <nd/session.h>
@@ -37,8 +37,7 @@ absl::Status SendFile(nd::Reactor& reactor, const std::string& server,
   std::array<nd::SendOperation, kAhead> sends;
   const auto start = std::chrono::steady_clock::now();
   uint64_t bytes = 0;
-  for (size_t i = 0; file; i = (i + 1) % kAhead) {
-    // The last message from this buffer.
+  for (size_t i = 0; file; i = (i + 1) % kAhead) {  // each with its buffer
     if (auto sent = stream->Await(sends[i]); !sent.ok()) return sent;
     const std::span buffer = std::span(buffers).subspan(i * kPiece, kPiece);
     file.read(reinterpret_cast<char*>(buffer.data()), kPiece);
@@ -73,7 +72,6 @@ absl::Status ReceiveFile(nd::Server& server, const std::string& path) {
                static_cast<std::streamsize>(piece->size()));
   }
   if (!copy.flush()) return absl::DataLossError(path);
-  stream->Finish();
   return session->Close(30s);
 }
 
@@ -85,18 +83,18 @@ int main(int argc, char** argv) {
   auto reactor = nd::Reactor::Create({}), others = nd::Reactor::Create({});
   absl::Status sent, received;
   absl::StatusOr<std::unique_ptr<nd::Server>> server = nullptr;
-  const std::string copy = role == "both" ? "/dev/null" : argv[3];
+  const std::string file = argc > 3 ? argv[3] : "/dev/null";
   std::thread receiving;
   if (role != "send" && (*others)->Start().ok()) {
     server = nd::Server::Start({others->get()}, {.address = address});
     if (!server.ok()) return std::cerr << server.status() << "\n", 1;
     address = (*server)->address();
-    receiving = std::thread([&] { received = ReceiveFile(**server, copy); });
+    receiving = std::thread([&] { received = ReceiveFile(**server, file); });
   }
-  const std::string file = role == "both" ? argv[0] : argv[3];
-  if (role != "receive") sent = SendFile(**reactor, address, file);
+  if (role != "receive") {
+    sent = SendFile(**reactor, address, role == "send" ? file : argv[0]);
+  }
   if (receiving.joinable()) receiving.join();
-  if (!sent.ok() || !received.ok())
-    std::cerr << sent << " " << received << "\n";
-  return sent.ok() && received.ok() ? 0 : 1;
+  sent.Update(received);
+  return std::cout << sent << "\n", sent.ok() ? 0 : 1;
 }
