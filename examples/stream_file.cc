@@ -20,7 +20,6 @@
 #include <vector>
 
 namespace {
-
 using namespace std::chrono_literals;
 constexpr size_t kPiece = 4 << 20;  // bytes of a message
 constexpr size_t kAhead = 4;        // messages under way
