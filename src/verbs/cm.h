@@ -186,6 +186,8 @@ class CmId {
   absl::StatusOr<std::optional<CmEvent>> PollEvent();
   // One that a Dispatch of the channel has filed, on any thread.
   std::optional<CmEvent> TakeEvent();
+  // CmEventChannel::Dispatch of its channel.
+  absl::Status DispatchChannel() { return channel_->Dispatch(); }
   // From now on `eventfd` becomes readable with each event that is filed, for
   // who does not wait by NextEvent, which ends that. -1: no more.
   void NotifyBy(int eventfd);

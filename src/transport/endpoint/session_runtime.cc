@@ -171,6 +171,11 @@ void SessionRuntime::OpenLink(uint32_t index, std::unique_ptr<verbs::CmId> id) {
   core_->OpenLink(index, hub_.engine().Now());
   // What another thread has filed meanwhile, and what will be.
   link.id->NotifyBy(hub_.cm_news());
+  // The kernel's Migrate wakes nobody for the events that it moves: read here,
+  // they are filed.
+  if (absl::Status read = link.id->DispatchChannel(); !read.ok()) {
+    core_->LoseLink(index, read);
+  }
   TakeCmEvents();
   OnCall();
 }
