@@ -144,10 +144,10 @@ class Interop(unittest.TestCase):
             # that met it in between comes later the next time.
             time.sleep(tried * 0.2)
             status, said = far.start(call).wait()
-            # The kernel does not repeat the DREQ of an id that is destroyed:
-            # where that is lost the server stays.
-            may_stay = by_cm and self.loss != "off"
-            if status != 0 or may_stay:
+            # A client that has ended repeats nothing: where the DREQ of its id
+            # or the ACK of the server's last SEND is lost, the server stays.
+            may_stay = self.loss != "off"
+            if status != 0 or (may_stay and by_cm):
                 server.stop()
             server_status, server_said = server.wait()
             if not (by_cm and EARLY in said):
