@@ -21,6 +21,9 @@ constexpr uint32_t kIndexMask = (1u << kQpnIndexBits) - 1;
 constexpr uint32_t kHeaderBytes = 80;
 // Packets in flight to a peer of this host: rings have their own bound.
 constexpr uint32_t kWindowWithinHost = 512;
+// What a queue pair sends before it is the next one's turn: less than a ring,
+// and as much as UDP's segmentation offload takes at once.
+constexpr size_t kTurnBytes = size_t{64} << 10;
 // Polls of a CQ that stays empty while packets keep coming.
 constexpr int kInlineRounds = 4;
 // Of so many looks that a polling thread takes, one looks at everything.
@@ -559,15 +562,10 @@ void Device::WakeForWork() {
 bool Device::Progress() {
   resting_ = false;  // if it was the engine's thread that called
   const Instant now = now_ = clock_.Now();
+  MarkForTimers(now);
   bool any = network_->Receive(now, *this) > 0;
   any |= RunTimers(now);
   if (faults_ != nullptr) any |= RunFaults(now);
-  if (const auto due = cm_.NextDeadline(); due && *due <= now) {
-    CmOutput output;
-    cm_.Expire(now, output);
-    Deliver(output);
-    any = true;
-  }
   RetryStarved();
   Pump(now);
   return any;
@@ -599,21 +597,38 @@ void Device::Enqueue(QueuePair& qp) {
   ready_.push_back(&qp);
 }
 
+// By turns: if one took all the room there is, the others' peers would hear
+// nothing until it is their turn, and ask again.
 void Device::Pump(Instant now) {
   if (ready_.empty()) return;
-  turn_.swap(ready_);
-  for (QueuePair* const qp : turn_) {
-    qp->queued = false;
-    const SendOutcome sent = qp->Transmit(now, *network_);
-    if (sent != SendOutcome::kAll) {
-      qp->queued = true;
-      (sent == SendOutcome::kNothing ? starved_ : cut_short_).push_back(qp);
+  while (!ready_.empty()) {
+    turn_.swap(ready_);
+    const size_t turn_bytes = turn_.size() > 1 ? kTurnBytes : SIZE_MAX;
+    for (QueuePair* const qp : turn_) {
+      qp->queued = false;
+      Requeue(*qp, qp->Transmit(now, *network_, turn_bytes));
+      SetTimer(*qp);
     }
-    SetTimer(*qp);
+    turn_.clear();
   }
-  turn_.clear();
   network_->Flush();
   WakeForWork();
+}
+
+void Device::Requeue(QueuePair& qp, SendOutcome sent) {
+  switch (sent) {
+    case SendOutcome::kAll:
+      return;
+    case SendOutcome::kTurn:
+      return Enqueue(qp);
+    case SendOutcome::kSome:
+      cut_short_.push_back(&qp);
+      break;
+    case SendOutcome::kNothing:
+      starved_.push_back(&qp);
+      break;
+  }
+  qp.queued = true;
 }
 
 // A timer that is set too early looks again when it comes; so acknowledgements,
@@ -625,13 +640,38 @@ void Device::SetTimer(QueuePair& qp) {
   timers_.Set(ToUint(qp.number()) & kIndexMask, deadline);
 }
 
+// A turn takes only so many packets, and whoever did not get a CPU for a while
+// finds timers due and their answers unread: those come first.
+void Device::MarkForTimers(Instant now) {
+  if (marked_) return;
+  for (const auto& due : {timers_.Next(), cm_.NextDeadline()}) {
+    if (!due || *due > now) continue;
+    network_->Mark();
+    marked_ = now;
+    return;
+  }
+}
+
 bool Device::RunTimers(Instant now) {
+  if (!marked_ || !network_->PassedMark()) return false;
+  const Instant due = *std::exchange(marked_, std::nullopt);
+  bool any = RunTimersOfQps(due, now);
+  if (const auto next = cm_.NextDeadline(); next && *next <= due) {
+    CmOutput output;
+    cm_.Expire(now, output);
+    Deliver(output);
+    any = true;
+  }
+  return any;
+}
+
+bool Device::RunTimersOfQps(Instant due, Instant now) {
   bool any = false;
-  while (const auto index = timers_.PopDue(now)) {
+  while (const auto index = timers_.PopDue(due)) {
     QueuePair& qp = *qps_[*index];
     qp.timer.reset();
     const auto deadline = qp.NextDeadline();
-    if (deadline && *deadline <= now) {
+    if (deadline && *deadline <= due) {
       qp.OnTimer(now);
       Enqueue(qp);
       any = true;

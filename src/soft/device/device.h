@@ -192,10 +192,17 @@ class Device final : private ArrivalSink {
   void Enqueue(QueuePair& qp) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Lets the queue pairs send what they have.
   void Pump(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What is to become of it after it has sent that much.
+  void Requeue(QueuePair& qp, SendOutcome sent)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SendRequests(QueuePair& qp) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RetryStarved() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetTimer(QueuePair& qp) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Before packets are received and after.
+  void MarkForTimers(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool RunTimers(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool RunTimersOfQps(Instant due, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TellListeners(ibv_event_type type);
   bool RunFaults(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Remove() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -258,6 +265,8 @@ class Device final : private ArrivalSink {
   std::vector<QueuePair*> cut_short_ ABSL_GUARDED_BY(mutex_);
   std::vector<QueuePair*> turn_ ABSL_GUARDED_BY(mutex_);
   DeadlineQueue<uint32_t> timers_ ABSL_GUARDED_BY(mutex_);  // by index
+  // Timers that are due by then run out once the network has passed its mark.
+  std::optional<Instant> marked_ ABSL_GUARDED_BY(mutex_);
   Psn mad_psn_ ABSL_GUARDED_BY(mutex_);
   int wake_fd_ ABSL_GUARDED_BY(mutex_) = -1;
   // The engine's thread sleeps, until then or something comes.

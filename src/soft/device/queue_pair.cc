@@ -86,9 +86,14 @@ ibv_wc_status WindowAction::Run() {
 // Hands packets on to the network, on the way that they are to take.
 class QueuePair::NetOutbox final : public Outbox {
  public:
-  NetOutbox(QueuePair& qp, Network& network) : qp_(qp), network_(network) {}
+  NetOutbox(QueuePair& qp, Network& network, size_t turn_bytes = SIZE_MAX)
+      : qp_(qp), network_(network), turn_bytes_(turn_bytes) {}
 
   size_t room() const override {
+    if (sent_bytes_ >= turn_bytes_) {
+      turn_over_ = true;
+      return 0;
+    }
     const size_t room = Room();
     if (room == 0) blocked_ = true;
     return room;
@@ -101,14 +106,17 @@ class QueuePair::NetOutbox final : public Outbox {
         reinterpret_cast<const Path*>(outgoing.route);
     network_.Send(datagram_path != nullptr ? *datagram_path : qp_.path_,
                   outgoing);
-    sent_ = true;
+    sent_bytes_ += kAboutHeaders + outgoing.payload.length;
   }
   SendOutcome outcome() const {
+    if (turn_over_) return SendOutcome::kTurn;
     if (!blocked_) return SendOutcome::kAll;
-    return sent_ ? SendOutcome::kSome : SendOutcome::kNothing;
+    return sent_bytes_ > 0 ? SendOutcome::kSome : SendOutcome::kNothing;
   }
 
  private:
+  static constexpr size_t kAboutHeaders = 64;
+
   size_t Room() const {
     if (!qp_.datagram()) {
       return network_.Room(qp_.path_, Qpn(qp_.attr_.dest_qp_num));
@@ -120,8 +128,10 @@ class QueuePair::NetOutbox final : public Outbox {
 
   QueuePair& qp_;
   Network& network_;
+  const size_t turn_bytes_;
+  size_t sent_bytes_ = 0;
   mutable bool blocked_ = false;
-  bool sent_ = false;
+  mutable bool turn_over_ = false;
 };
 
 QueuePair::QueuePair(const Options& options, MemoryTable& memory)
@@ -477,8 +487,9 @@ std::optional<Instant> QueuePair::NextDeadline() const {
   return std::min(next.value_or(*shuffled_.until()), *shuffled_.until());
 }
 
-SendOutcome QueuePair::Transmit(Instant now, Network& network) {
-  NetOutbox outbox(*this, network);
+SendOutcome QueuePair::Transmit(Instant now, Network& network,
+                                size_t turn_bytes) {
+  NetOutbox outbox(*this, network, turn_bytes);
   qp_.Transmit(now, outbox);
   SettleFault();
   return outbox.outcome();

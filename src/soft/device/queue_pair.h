@@ -47,8 +47,8 @@ class WindowAction final : public LocalAction {
 };
 
 // How much of what it has a queue pair could send: the network had no room for
-// the rest.
-enum class SendOutcome : uint8_t { kAll, kSome, kNothing };
+// the rest, or its turn was over.
+enum class SendOutcome : uint8_t { kAll, kTurn, kSome, kNothing };
 
 // One thread at a time.
 class QueuePair final : private RemoteMemory,
@@ -94,7 +94,9 @@ class QueuePair final : private RemoteMemory,
   void OnArrival(const Arrival& arrival, Instant now);
   void OnTimer(Instant now);
   std::optional<Instant> NextDeadline() const;
-  [[nodiscard]] SendOutcome Transmit(Instant now, Network& network);
+  // A turn is over after so many bytes.
+  [[nodiscard]] SendOutcome Transmit(Instant now, Network& network,
+                                     size_t turn_bytes = SIZE_MAX);
   // The same, of its requests only.
   [[nodiscard]] SendOutcome TransmitRequests(Instant now, Network& network);
 

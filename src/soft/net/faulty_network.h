@@ -63,6 +63,8 @@ class FaultyNetwork final : public Network {
   bool MayHaveArrivals() override { return network_->MayHaveArrivals(); }
   size_t Receive(Instant now, ArrivalSink& sink) override;
   std::optional<Instant> NextDeadline() const override;
+  void Mark() override { network_->Mark(); }
+  bool PassedMark() const override { return network_->PassedMark(); }
   [[nodiscard]] bool Rest() override { return network_->Rest(); }
   int fd() const override { return network_->fd(); }
   absl::Status ClaimService(const HostService& service) override {

@@ -21,6 +21,8 @@ constexpr size_t kBudget = 64;
 constexpr uint32_t kQuietRounds = 64;
 // Messages that are taken from a socket at a time.
 constexpr size_t kMessages = 16;
+// Looks at sockets after which all is taken that their buffers held.
+constexpr uint32_t kLooksForAll = 64;
 
 constexpr size_t kLoopbackBytes = size_t{1} << 20;
 
@@ -278,9 +280,11 @@ size_t HostNetwork::Receive(Instant now, ArrivalSink& sink) {
     return SendTo(letter.target, letter.header, PacketSource(letter.packet));
   });
   size_t received = ReceiveQuietly(sink);
-  if (received == 0 || ++quiet_rounds_ >= kQuietRounds) {
+  if (received == 0 || looks_owed_ > 0 || ++quiet_rounds_ >= kQuietRounds) {
     quiet_rounds_ = polls_ = 0;
     const size_t of_sockets = ReceiveEvents(sink);
+    if (looks_owed_ > 0) --looks_owed_;
+    if (of_sockets < kMessages) looks_owed_ = 0;  // none had more
     vain_looks_ = of_sockets == 0 ? vain_looks_ + 1 : 0;
     received += of_sockets;
   }
@@ -444,6 +448,12 @@ void HostNetwork::HandOn(Qpn destination, const FrameHeader& header,
 std::optional<Instant> HostNetwork::NextDeadline() const {
   return Earlier(Earlier(peers_.retry_at(), mail_.NextDeadline()),
                  wire_.NextDeadline());
+}
+
+void HostNetwork::Mark() {
+  loopback_.Mark();
+  inbound_.Mark();
+  looks_owed_ = kLooksForAll;
 }
 
 bool HostNetwork::Rest() {

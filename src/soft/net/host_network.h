@@ -77,6 +77,10 @@ class HostNetwork final : public Network {
   bool MayHaveArrivals() override;
   size_t Receive(Instant now, ArrivalSink& sink) override;
   std::optional<Instant> NextDeadline() const override;
+  void Mark() override;
+  bool PassedMark() const override {
+    return looks_owed_ == 0 && loopback_.PassedMark() && inbound_.PassedMark();
+  }
   [[nodiscard]] bool Rest() override;
   int fd() const override { return events_.fd(); }
   absl::Status ClaimService(const HostService& service) override {
@@ -150,6 +154,7 @@ class HostNetwork final : public Network {
   uint32_t quiet_rounds_ = 0;
   uint32_t polls_ = 0;
   uint32_t vain_looks_ = 0;  // at sockets, since they brought something
+  uint32_t looks_owed_ = 0;  // at sockets, since Mark, while they bring much
 };
 
 }  // namespace nd::soft

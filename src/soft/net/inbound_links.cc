@@ -81,6 +81,16 @@ bool InboundLinks::empty() const {
       links_, [](const auto& sender) { return sender->link.ring().empty(); });
 }
 
+void InboundLinks::Mark() {
+  for (const auto& sender : links_) sender->link.ring().Mark();
+}
+
+bool InboundLinks::PassedMark() const {
+  return std::ranges::all_of(links_, [](const auto& sender) {
+    return sender->link.ring().PassedMark();
+  });
+}
+
 bool InboundLinks::Rest() {
   resting_ = true;
   return std::ranges::all_of(

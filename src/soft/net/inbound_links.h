@@ -42,6 +42,8 @@ class InboundLinks {
   // Whether no ring has anything.
   bool empty() const;
   // As in Network.
+  void Mark();
+  bool PassedMark() const;
   [[nodiscard]] bool Rest();
   void OnBell(uint32_t id, bool hung_up);
 

@@ -29,6 +29,9 @@ class LoopbackQueue {
   // `sink`; returns how many.
   size_t Receive(size_t budget, PeerFrameSink sink);
   bool empty() const { return count_ == 0; }
+  // As in Network.
+  void Mark() { consumer_.Mark(); }
+  bool PassedMark() const { return consumer_.PassedMark(); }
 
  private:
   struct alignas(kCacheLineBytes) Line {

@@ -106,6 +106,13 @@ class Network {
   virtual size_t Receive(Instant now, ArrivalSink& sink) = 0;
   virtual std::optional<Instant> NextDeadline() const = 0;
 
+  // What has come by now is to be handed out before timers that are due run
+  // out: it may be what they wait for.
+  virtual void Mark() {}
+  // Whether it has been, since Mark. However much comes meanwhile, a bounded
+  // number of Receives sees to it.
+  virtual bool PassedMark() const { return true; }
+
   // From now on, until the next Receive, what comes makes fd() readable. False:
   // something is there already.
   [[nodiscard]] virtual bool Rest() = 0;

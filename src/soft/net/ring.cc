@@ -136,6 +136,13 @@ RingState RingConsumer::Peek(std::span<const std::byte>& record) {
   return RingState::kRecord;
 }
 
+void RingConsumer::Mark() {
+  const uint64_t tail = control_.tail.load(std::memory_order_acquire);
+  mark_ = head_ + std::min<uint64_t>(tail - head_, data_.size());
+}
+
+bool RingConsumer::PassedMark() const { return head_ >= mark_ || empty(); }
+
 void RingConsumer::Pop() {
   head_ += peeked_;
   peeked_ = 0;

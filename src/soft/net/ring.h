@@ -79,6 +79,10 @@ class RingConsumer {
   bool empty() const;
   // The oldest record, which stays until it is popped and the pop published.
   RingState Peek(std::span<const std::byte>& record);
+  // Remembers what the producer says that it has published.
+  void Mark();
+  // Whether all of that was popped, or there is nothing.
+  bool PassedMark() const;
   void Pop();
   // Gives back the room of what was popped. True: wake the producer.
   [[nodiscard]] bool Publish();
@@ -94,6 +98,7 @@ class RingConsumer {
   const std::span<std::byte> data_;
   uint64_t head_ = 0;  // of what was not popped
   uint64_t published_ = 0;
+  uint64_t mark_ = 0;
   size_t peeked_ = 0;  // bytes that Pop frees
 };
 

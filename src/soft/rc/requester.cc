@@ -139,6 +139,10 @@ bool Requester::MaySend(const Request& request) const {
       rd_atomics_ >= attributes_.max_rd_atomic) {
     return false;
   }
+  if (IsAnswered(request.work.operation) && doubting() &&
+      rd_atomics_ >= repeats_) {
+    return false;
+  }
   return WindowHasRoom(request);
 }
 
@@ -484,8 +488,27 @@ void Requester::AnswerTaken(uint64_t position, uint64_t packets, Instant now) {
   if (in_flight && request.work.operation == Operation::kRead) {
     awaited_ -= packets;
   }
-  if (in_flight && end == EndOfPart(request, position)) --rd_atomics_;
+  if (in_flight && end == EndOfPart(request, position)) {
+    --rd_atomics_;
+    ++repeats_;
+  }
+  const bool late = !in_flight && doubting();
   Advance(end, now);
+  if (late) GoOn(now);
+}
+
+// An answer to what was not asked for again: the peer is slow, and what else
+// was in flight is on its way still. If it is not, the next silence tells.
+void Requester::GoOn(Instant now) {
+  doubted_ = 0;
+  while (send_at_ < max_sent_) {
+    Request& request = queue_[send_index_];
+    if (request.work.operation == Operation::kLocal) {
+      ++send_index_;
+    } else {
+      Sent(request, std::min(EndOfPart(request, send_at_), max_sent_), now);
+    }
+  }
 }
 
 void Requester::Advance(uint64_t position, Instant now) {
@@ -514,9 +537,14 @@ void Requester::OnTimer(Instant now) {
   if (rnr_until_ && now >= *rnr_until_) rnr_until_.reset();
   if (!ack_deadline_ || now < *ack_deadline_) return;
   Retry();
+  if (failed_) return;
   // The peer may be slow, not deaf: all that is in flight once more, and an
-  // answer to each of those, would make it slower. One packet finds out.
-  probing_ = !failed_;
+  // answer to each of those, would make it slower. One packet finds out: its
+  // acknowledgement says what has arrived. A READ's answer says so of that READ
+  // only, hence of those one goes again, and two for each that is answered.
+  probing_ = true;
+  doubted_ = max_sent_;
+  repeats_ = 1;
 }
 
 // Something was lost, says the responder. It says so once and again only after
@@ -540,6 +568,7 @@ void Requester::GoBack() {
   awaited_ = 0;
   rd_atomics_ = 0;
   since_ack_req_ = 0;
+  doubted_ = 0;
   ack_deadline_.reset();
 }
 

@@ -120,11 +120,13 @@ class Requester {
   void Advance(uint64_t position, Instant now);
   void StartAckTimer(Instant now);
   void AnswerTaken(uint64_t position, uint64_t packets, Instant now);
+  void GoOn(Instant now);
 
   // Retries and ends.
   void AskAgain();
   void Retry();
   void GoBack();
+  bool doubting() const { return unacked_ < doubted_; }
   void Retire();
   void Complete(ibv_wc_status status);
   void Fail(ibv_wc_status status);
@@ -144,6 +146,10 @@ class Requester {
   uint64_t awaited_ = 0;     // answers that READs in flight still bring
   uint32_t rd_atomics_ = 0;  // READs and atomics in flight
   uint32_t since_ack_req_ = 0;
+  // After silence: what was in flight up to there may be lost or late, and so
+  // many READs and atomics of it may be asked for again at a time.
+  uint64_t doubted_ = 0;
+  uint32_t repeats_ = 0;
 
   // Since the last progress:
   uint8_t retries_ = 0;

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
 
+#include <algorithm>
 #include <array>
+#include <map>
 #include <memory>
 
 #include "base/fd.h"
@@ -140,6 +142,104 @@ TEST(DeviceFairness, AnswersOfOneQueuePairDoNotKeepOthersWaiting) {
     }
   }
   EXPECT_EQ(waiting, 0u);
+}
+
+// However much the first one has.
+TEST(DeviceFairness, QueuePairsShareTheRoomThereIs) {
+  constexpr uint32_t kLength = 60 << 10;
+  constexpr size_t kRoom = 256;  // packets of 1 KiB
+  constexpr size_t kQps = 4;
+  DeviceWorld world;
+  world.Connect();
+  WorldDevice& client = world.client;
+  WorldDevice& server = world.server;
+  server.wire->set_room(kRoom);
+  for (size_t i = 0; i < kQps; ++i) {
+    QueuePair* const own = client.CreateQp();
+    QueuePair* const peers = server.CreateQp();
+    client.Connect(*own, server, *peers);
+    server.Connect(*peers, client, *own);
+    for (uint64_t id = 0; id < 4; ++id) {
+      ASSERT_EQ(client.Post(*own, id,
+                            {.opcode = IBV_WR_RDMA_READ,
+                             .length = kLength,
+                             .remote = server.address(0),
+                             .rkey = server.key}),
+                0);
+    }
+  }
+  server.Progress();
+  std::map<Qpn, size_t> answers;
+  for (const Packet& packet : server.wire->sent()) {
+    ++answers[packet.bth.destination];
+  }
+  EXPECT_EQ(server.wire->sent().size(), kRoom);
+  EXPECT_EQ(answers.size(), kQps);
+  for (const auto& [qpn, packets] : answers) EXPECT_GE(packets, 48u);
+}
+
+class DeviceTimers : public testing::Test {
+ protected:
+  static constexpr size_t kReads = 3;
+
+  // A READ on each of some queue pairs, with answers that lie there one behind
+  // the other.
+  DeviceTimers() {
+    for (uint64_t id = 0; id < kReads; ++id) {
+      QueuePair* const own = world_.client.CreateQp();
+      QueuePair* const peers = world_.server.CreateQp();
+      world_.client.Connect(*own, world_.server, *peers);
+      world_.server.Connect(*peers, world_.client, *own);
+      EXPECT_EQ(world_.client.Post(*own, id,
+                                   {.opcode = IBV_WR_RDMA_READ,
+                                    .length = 4096,
+                                    .remote = world_.server.address(0),
+                                    .rkey = world_.server.key}),
+                0);
+    }
+    world_.Connect();
+    world_.server.Progress();
+    world_.client.wire->set_most(1);
+  }
+  void LetTimersBecomeDue() {
+    world_.clock.Advance(std::chrono::milliseconds(100));
+  }
+  size_t RequestsSent() { return world_.client.wire->sent().size(); }
+
+  DeviceWorld world_;
+};
+
+// Who did not get a CPU for that long has not waited in vain.
+TEST_F(DeviceTimers, WhatHasComeIsLookedAtBeforeTheyRunOut) {
+  LetTimersBecomeDue();
+  while (world_.client.Progress()) continue;
+  EXPECT_EQ(RequestsSent(), kReads);
+  EXPECT_EQ(world_.client.Completions().size(), kReads);
+}
+
+TEST_F(DeviceTimers, RunOutThoughMoreComesAllTheTime) {
+  WorldDevice& client = world_.client;
+  QueuePair* const own = client.CreateQp();
+  QueuePair* const peers = world_.server.CreateQp();
+  client.Connect(*own, world_.server, *peers);  // and nobody answers it
+  ASSERT_EQ(client.Post(*own, 9, {.length = 8}), 0);
+  const auto sent = [&client, peers] {
+    return std::ranges::count_if(
+        client.wire->sent(), [peers](const Packet& packet) {
+          return packet.bth.destination == peers->number();
+        });
+  };
+  ASSERT_EQ(sent(), 1);
+  LetTimersBecomeDue();
+  for (int i = 0; i < 100 && sent() == 1; ++i) {
+    ASSERT_EQ(world_.server.Post(9, {.opcode = IBV_WR_RDMA_WRITE,
+                                     .length = 8,
+                                     .remote = client.address(0),
+                                     .rkey = client.key}),
+              0);
+    EXPECT_TRUE(client.Progress());
+  }
+  EXPECT_EQ(sent(), 2);
 }
 
 }  // namespace

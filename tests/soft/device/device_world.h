@@ -35,6 +35,8 @@ class WireEnd final : public Network {
   void Join(WireEnd& other) { other_ = &other; }
   // Packets that wait at the other end, at most.
   void set_room(size_t room) { room_ = room; }
+  // Packets that it hands out at a time.
+  void set_most(size_t packets) { most_ = packets; }
   // From now on packets may go as one, up to that much payload.
   void set_burst_bytes(size_t bytes) { burst_bytes_ = bytes; }
   // What was sent here so far, without payload.
@@ -54,14 +56,19 @@ class WireEnd final : public Network {
   }
   void Flush() override {}
   size_t Receive(Instant, ArrivalSink& sink) override {
-    const auto packets = std::exchange(packets_, {});
-    for (const Carried& carried : packets) {
+    const size_t count = std::min(most_, packets_.size());
+    for (size_t i = 0; i < count; ++i) {
+      const Carried carried = std::move(packets_.front());
+      packets_.pop_front();
       Packet packet = carried.packet;
       packet.payload = carried.payload;
       sink.OnArrival({.path = carried.path, .packet = packet});
     }
-    return packets.size();
+    ahead_of_mark_ -= std::min(ahead_of_mark_, count);
+    return count;
   }
+  void Mark() override { ahead_of_mark_ = packets_.size(); }
+  bool PassedMark() const override { return ahead_of_mark_ == 0; }
   std::optional<Instant> NextDeadline() const override { return {}; }
   bool Rest() override { return packets_.empty(); }
   int fd() const override { return -1; }
@@ -82,6 +89,8 @@ class WireEnd final : public Network {
   const uint32_t slot_;
   WireEnd* other_ = nullptr;
   size_t room_ = 4096;
+  size_t most_ = 4096;
+  size_t ahead_of_mark_ = 0;
   size_t burst_bytes_ = 0;
   std::vector<Packet> sent_;
   std::deque<Carried> packets_;

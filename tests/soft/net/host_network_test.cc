@@ -383,6 +383,45 @@ TEST_F(HostNetworkTest, NoSenderIsStarvedByAnother) {
             32);
 }
 
+TEST_F(HostNetworkTest, TheMarkIsPassedOnceWhatHadComeIsTaken) {
+  Process a(options_);
+  Process b(options_);
+  const auto send_to = [this](Process& from, Process& to, uint32_t psn) {
+    SendTo(*from.network, PathWithin(), QpnOf(to.network->slot()), psn, 8);
+    from.network->Flush();
+  };
+  send_to(a, b, 0);
+  ASSERT_TRUE(ReceiveUntil({{&b}}, [&] { return !b.sink.arrived.empty(); }));
+  for (Process* const from : {&a, &b}) {
+    b.sink.arrived.clear();
+    for (uint32_t i = 0; i < 100; ++i) send_to(*from, b, i);
+    b.network->Mark();
+    for (uint32_t i = 0; i < 50; ++i) send_to(*from, b, 100 + i);
+    EXPECT_FALSE(b.network->PassedMark());
+    while (!b.network->PassedMark()) ASSERT_GT(b.Receive(), 0u);
+    EXPECT_GE(b.sink.arrived.size(), 100u);
+    EXPECT_LT(b.sink.arrived.size(), 150u);
+    while (b.Receive() > 0) continue;
+    b.network->Mark();
+    b.Receive();
+    EXPECT_TRUE(b.network->PassedMark());
+  }
+}
+
+TEST_F(HostNetworkTest, TheMarkIsPassedOnceSocketsHaveBroughtAll) {
+  constexpr size_t kSent = 8;  // less than the least of their queues
+  options_.max_links = 0;
+  Process a(options_);
+  Process b(options_);
+  for (uint32_t i = 0; i < kSent; ++i) {
+    SendTo(*a.network, PathWithin(), QpnOf(b.network->slot()), i, 8);
+  }
+  b.network->Mark();
+  EXPECT_FALSE(b.network->PassedMark());
+  while (!b.network->PassedMark()) b.Receive();
+  EXPECT_EQ(b.sink.arrived.size(), kSent);
+}
+
 TEST_F(HostNetworkTest, WithoutRingsPacketsGoAsDatagrams) {
   options_.max_links = 0;
   Process a(options_);

@@ -269,5 +269,18 @@ TEST_F(RingTest, NoBellIsLost) {
   consumer.join();
 }
 
+TEST_F(RingTest, AProducerThatPromisesMoreThanThereIsDoesNotHoldUpTheMark) {
+  ASSERT_TRUE(Write(40, 1));
+  ASSERT_TRUE(Write(40, 2));
+  (void)producer_.Publish();
+  control().tail = std::numeric_limits<uint64_t>::max();
+  consumer_.Mark();
+  EXPECT_FALSE(consumer_.PassedMark());
+  ASSERT_TRUE(Read(40, 1));
+  EXPECT_FALSE(consumer_.PassedMark());
+  ASSERT_TRUE(Read(40, 2));
+  EXPECT_TRUE(consumer_.PassedMark());
+}
+
 }  // namespace
 }  // namespace nd::soft

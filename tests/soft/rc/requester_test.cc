@@ -628,6 +628,74 @@ TEST_F(RequesterTest, PeerThatHasAllAfterATimeoutGetsNoneOfItAgain) {
   EXPECT_EQ(completions_.Take(), "send 0 ok");
 }
 
+// Of READs each has to be answered.
+TEST_F(RequesterTest, AfterATimeoutReadsAreAskedForAgainAsTheyAreAnswered) {
+  attributes_.max_rd_atomic = 8;
+  for (int i = 0; i < 6; ++i) AfterPost(Operation::kRead);
+  EXPECT_EQ(AfterWait(kTimeout), "READ request+0 from 0 len 4 A");
+  EXPECT_EQ(After(ReadResponse(Opcode::kRcReadResponseOnly, 0, 4)),
+            "READ request+1 from 0 len 4 A; READ request+2 from 0 len 4 A");
+  EXPECT_EQ(After(ReadResponse(Opcode::kRcReadResponseOnly, 1, 4)),
+            "READ request+3 from 0 len 4 A; READ request+4 from 0 len 4 A");
+  EXPECT_EQ(AfterWait(kTimeout), "READ request+2 from 0 len 4 A");
+}
+
+TEST_F(RequesterTest, PartOfAnAnswerAfterATimeoutIsNoReasonToAskForMore) {
+  AfterPost(Operation::kRead, 2 * kMtu);
+  AfterPost(Operation::kRead);
+  AfterWait(kTimeout);
+  EXPECT_EQ(After(ReadResponse(Opcode::kRcReadResponseFirst, 0, kMtu)),
+            kSilence);
+  EXPECT_EQ(After(ReadResponse(Opcode::kRcReadResponseLast, 1, kMtu)),
+            "READ request+2 from 0 len 4 A");
+}
+
+TEST_F(RequesterTest, LateAnswersAfterATimeoutAreNotAskedForAgain) {
+  attributes_.max_rd_atomic = 3;
+  ActionMock action;
+  SendWork local = Work(Operation::kLocal);
+  local.action = &action;
+  AfterPost(Operation::kRead);
+  AfterPost(Operation::kRead);
+  AfterPost(local);
+  AfterPost(Operation::kWrite);
+  AfterPost(Operation::kRead, 2 * kMtu);
+  EXPECT_EQ(AfterPost(Operation::kFetchAdd, 8), kSilence);
+  AfterWait(kTimeout);
+  requester_.OnPacket(ReadResponse(Opcode::kRcReadResponseOnly, 0, 4), now_);
+  now_ += kTimeout / 2;
+  EXPECT_EQ(After(ReadResponse(Opcode::kRcReadResponseOnly, 1, 4)),
+            "ATOMIC request+5 A");  // the next one, for the first time
+  EXPECT_EQ(requester_.NextDeadline(), now_ + kTimeout);
+  EXPECT_EQ(AfterPost(Operation::kRead), "READ request+6 from 0 len 4 A");
+  EXPECT_EQ(AfterPost(Operation::kRead), kSilence);  // three are in flight
+  After(ReadResponse(Opcode::kRcReadResponseFirst, 3, kMtu));
+  EXPECT_EQ(After(ReadResponse(Opcode::kRcReadResponseLast, 4, kMtu)),
+            "READ request+7 from 0 len 4 A");
+  After(AtomicResponse(5, 1));
+  EXPECT_EQ(completions_.Take(),
+            "send 1 ok, send 2 ok, send 0 ok, send 3 ok, send 4 ok, send 5 ok");
+  EXPECT_EQ(AfterWait(kTimeout), "READ request+6 from 0 len 4 A");
+}
+
+TEST_F(RequesterTest, LateAnswerInsteadOfTheRepeatIsNotAskedForAgain) {
+  AfterPost(Operation::kRead, 2 * kMtu);
+  AfterPost(Operation::kRead);
+  outbox_.limit = 0;
+  AfterWait(kTimeout);
+  After(ReadResponse(Opcode::kRcReadResponseFirst, 0, kMtu));
+  outbox_.limit = 9;
+  EXPECT_EQ(Sent(), kSilence);
+  EXPECT_EQ(AfterPost(Operation::kRead), kSilence);  // two are in flight
+}
+
+TEST_F(RequesterTest, SequenceNakAfterATimeoutResendsAllReads) {
+  const std::string first = AfterPost(Operation::kRead);
+  const std::string second = AfterPost(Operation::kRead);
+  AfterWait(kTimeout);
+  EXPECT_EQ(After(SequenceNak(0)), first + "; " + second);
+}
+
 TEST_F(RequesterTest, SequenceNakAfterATimeoutResendsAll) {
   AfterPost(Operation::kSend, 2 * kMtu);
   AfterWait(kTimeout);
@@ -725,11 +793,10 @@ TEST_F(RequesterTest, GapSpendsOneRetry) {
 }
 
 TEST_F(RequesterTest, LateAnswerAfterGoingBackIsTaken) {
-  outbox_.limit = 2;
   AfterPost(Operation::kRead, 2 * kMtu);
   AfterPost(Operation::kRead);
-  AfterWait(kTimeout);
   outbox_.limit = 0;
+  After(ReadResponse(Opcode::kRcReadResponseLast, 1, kMtu));
   After(ReadResponse(Opcode::kRcReadResponseFirst, 0, kMtu));
   outbox_.limit = 9;
   EXPECT_EQ(Sent(),
