@@ -6,7 +6,8 @@ namespace nd {
 namespace {
 
 // Of a bucket; exact for the narrow ones, whose low and high are the same.
-double Middle(const Histogram::Bucket& bucket) {
+template <typename Bucket>
+double Middle(const Bucket& bucket) {
   return (static_cast<double>(bucket.low) + static_cast<double>(bucket.high)) /
          2;
 }
@@ -21,7 +22,8 @@ uint64_t RankOf(double percentile, uint64_t count) {
 
 }  // namespace
 
-Histogram::Bucket Histogram::BucketAt(size_t index) const {
+template <int kExactBits>
+auto BasicHistogram<kExactBits>::BucketAt(size_t index) const -> Bucket {
   static_assert(IndexOf(kMaxValue) == kBuckets - 1);
   const size_t shift = index < 2 * kHalf ? 0 : index / kHalf - 1;
   const uint64_t low = (index - shift * kHalf) << shift;
@@ -30,7 +32,8 @@ Histogram::Bucket Histogram::BucketAt(size_t index) const {
           .count = counts_[index]};
 }
 
-void Histogram::Merge(const Histogram& other) {
+template <int kExactBits>
+void BasicHistogram<kExactBits>::Merge(const BasicHistogram& other) {
   for (size_t i = 0; i < kBuckets; ++i) counts_[i] += other.counts_[i];
   count_ += other.count_;
   saturated_ += other.saturated_;
@@ -38,7 +41,8 @@ void Histogram::Merge(const Histogram& other) {
   max_ = std::max(max_, other.max_);
 }
 
-double Histogram::mean() const {
+template <int kExactBits>
+double BasicHistogram<kExactBits>::mean() const {
   if (count_ == 0) return 0;
   double sum = 0;
   for (const Bucket& bucket : Buckets()) {
@@ -47,7 +51,8 @@ double Histogram::mean() const {
   return sum / static_cast<double>(count_);
 }
 
-double Histogram::stddev() const {
+template <int kExactBits>
+double BasicHistogram<kExactBits>::stddev() const {
   if (count_ == 0) return 0;
   const double mean = this->mean();
   double sum = 0;
@@ -58,7 +63,9 @@ double Histogram::stddev() const {
   return std::sqrt(sum / static_cast<double>(count_));
 }
 
-uint64_t Histogram::ValueAtPercentile(double percentile) const {
+template <int kExactBits>
+uint64_t BasicHistogram<kExactBits>::ValueAtPercentile(
+    double percentile) const {
   const uint64_t rank = std::max<uint64_t>(RankOf(percentile, count_), 1);
   uint64_t seen = 0;
   for (size_t i = 0; i < kBuckets; ++i) {
@@ -68,12 +75,16 @@ uint64_t Histogram::ValueAtPercentile(double percentile) const {
   return 0;
 }
 
-std::vector<Histogram::Bucket> Histogram::Buckets() const {
+template <int kExactBits>
+auto BasicHistogram<kExactBits>::Buckets() const -> std::vector<Bucket> {
   std::vector<Bucket> buckets;
   for (size_t i = 0; i < kBuckets; ++i) {
     if (counts_[i] != 0) buckets.push_back(BucketAt(i));
   }
   return buckets;
 }
+
+template class BasicHistogram<11>;
+template class BasicHistogram<6>;
 
 }  // namespace nd

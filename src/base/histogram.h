@@ -1,4 +1,4 @@
-// Latencies with three significant digits, in constant memory.
+// Latencies with three significant digits, or nearly two, in constant memory.
 #ifndef ND_BASE_HISTOGRAM_H_
 #define ND_BASE_HISTOGRAM_H_
 
@@ -12,12 +12,12 @@
 namespace nd {
 
 // Counts values, meant as nanoseconds, in buckets whose width grows with the
-// value (HdrHistogram's idea): exact below 2048, above that no wider than
-// 1/1024 of the values in them, so that what is read back is off by less than
-// 0.1 %. 264 KiB, allocated once; Record allocates nothing and has no branch.
-// One thread at a time: give each recording thread its own and Merge them.
-// Only assign to or destroy one that was moved from.
-class Histogram {
+// value (HdrHistogram's idea): exact below 2^kExactBits, above that no wider
+// than 2 / 2^kExactBits of the values in them. Allocated once; Record allocates
+// nothing and has no branch. One thread at a time: give each recording thread
+// its own and Merge them. Only assign to or destroy one that was moved from.
+template <int kExactBits>
+class BasicHistogram {
  public:
   // 73 minutes. Larger values are counted in the topmost bucket.
   static constexpr uint64_t kMaxValue = (uint64_t{1} << 42) - 1;
@@ -30,7 +30,7 @@ class Histogram {
     bool operator==(const Bucket&) const = default;
   };
 
-  Histogram() : counts_(kBuckets) {}
+  BasicHistogram() : counts_(kBuckets) {}
 
   void Record(uint64_t value) { RecordMany(value, 1); }
 
@@ -38,10 +38,10 @@ class Histogram {
   void RecordMany(uint64_t value, uint64_t times);
 
   // Adds everything that `other` has recorded.
-  void Merge(const Histogram& other);
+  void Merge(const BasicHistogram& other);
 
   // Forgets everything.
-  void Reset() { *this = Histogram(); }
+  void Reset() { *this = BasicHistogram(); }
 
   // Exact, also for values above kMaxValue; min() and max() of nothing are 0.
   uint64_t count() const { return count_; }
@@ -52,17 +52,17 @@ class Histogram {
   uint64_t saturated() const { return saturated_; }
 
   // As if every value lay in the middle of its bucket, which is off by less
-  // than 0.05 % of a value up to kMaxValue; 0 if nothing was recorded. stddev()
-  // is that of the whole population, not of a sample.
+  // than 1 / 2^kExactBits of a value up to kMaxValue; 0 if nothing was
+  // recorded. stddev() is that of the whole population, not of a sample.
   double mean() const;
   double stddev() const;
 
   // The nearest-rank percentile. Let the values be sorted and let r be
   // ceil(p / 100 * count()), at least 1: the result is the r-th smallest value
-  // v, or up to 0.1 % more: the highest value of v's bucket, but not above
-  // max(). So p = 100 gives max(). If v was saturated the result is kMaxValue.
-  // `percentile` is clamped to [0, 100] and taken to the nearest millionth, so
-  // that 99.9 means 999 of 1000 although no double is 99.9. 0 if empty.
+  // v, or the highest value of v's bucket, but not above max(). So p = 100
+  // gives max(). If v was saturated the result is kMaxValue. `percentile` is
+  // clamped to [0, 100] and taken to the nearest millionth, so that 99.9 means
+  // 999 of 1000 although no double is 99.9. 0 if empty.
   uint64_t ValueAtPercentile(double percentile) const;
 
   // The buckets that hold values, lowest first.
@@ -71,7 +71,6 @@ class Histogram {
  private:
   // Values of up to kExactBits bits have a bucket each; every further bit
   // doubles the width and adds half as many buckets.
-  static constexpr int kExactBits = 11;
   static constexpr size_t kHalf = size_t{1} << (kExactBits - 1);
   static constexpr size_t kBuckets =
       kHalf * (std::bit_width(kMaxValue) - kExactBits + 2);
@@ -90,7 +89,8 @@ class Histogram {
   uint64_t max_ = 0;
 };
 
-inline void Histogram::RecordMany(uint64_t value, uint64_t times) {
+template <int kExactBits>
+void BasicHistogram<kExactBits>::RecordMany(uint64_t value, uint64_t times) {
   if (times == 0) return;
   counts_[IndexOf(std::min(value, kMaxValue))] += times;
   count_ += times;
@@ -98,6 +98,14 @@ inline void Histogram::RecordMany(uint64_t value, uint64_t times) {
   min_ = std::min(min_, value);
   max_ = std::max(max_, value);
 }
+
+extern template class BasicHistogram<11>;
+extern template class BasicHistogram<6>;
+
+// Off by less than 0.1 %; 264 KiB.
+using Histogram = BasicHistogram<11>;
+// Off by less than 3.2 %; 10 KiB: for what there are thousands of.
+using CoarseHistogram = BasicHistogram<6>;
 
 }  // namespace nd
 

@@ -21,8 +21,12 @@ uint64_t AllocationsOfThisThread() { return t_allocations; }
 
 }  // namespace nd
 
-// The other forms, for arrays and of std::nothrow, call these.
+// The other forms, for arrays, call these.
 void* operator new(size_t size) {
+  return nd::Checked(std::malloc(std::max<size_t>(size, 1)));
+}
+// By default this one calls the first, but a sanitizer's does not.
+void* operator new(size_t size, const std::nothrow_t&) noexcept {
   return nd::Checked(std::malloc(std::max<size_t>(size, 1)));
 }
 void* operator new(size_t size, std::align_val_t alignment) {

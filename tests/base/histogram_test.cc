@@ -231,6 +231,19 @@ TEST_P(HistogramOfDistribution, AgreesWithTheSortedValuesToThreeDigits) {
   EXPECT_NEAR(histogram.stddev(), stddev, mean / 2000 + stddev / 1000);
 }
 
+TEST(CoarseHistogram, IsExactBelow64AndWithinA32ndAbove) {
+  for (uint64_t value = 1; value <= CoarseHistogram::kMaxValue; value *= 3) {
+    CoarseHistogram histogram;
+    histogram.Record(value);
+    histogram.Record(2 * value);
+    const uint64_t median = histogram.ValueAtPercentile(50);
+    EXPECT_GE(median, value);
+    EXPECT_LE(median, value < 64 ? value : value + value / 32);
+    EXPECT_EQ(histogram.min(), value);
+    EXPECT_EQ(histogram.max(), 2 * value);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     , HistogramOfDistribution,
     ::testing::Values(

@@ -123,8 +123,13 @@ class Play {
                                    : SomeImmediate());
         break;
       case 8: {
-        const auto bytes = choices_.Bytes(choices_.Byte());
-        session_.GivePacket(AnyLink(), std::as_bytes(bytes));
+        const auto chosen = choices_.Bytes(choices_.Byte());
+        const auto bytes = std::as_bytes(chosen);
+        if (choices_.OneIn(4)) {
+          session_.GiveRing(AnyLink(), choices_.Below(10), bytes);
+        } else {
+          session_.GivePacket(AnyLink(), bytes);
+        }
         break;
       }
       default:
@@ -260,7 +265,7 @@ class Play {
             Revoke{LastSent<Request>(FrameType::kRequest).transfer});
         break;
       case FrameType::kNotify:
-        session_.GivePayload(link, header, Notify{});
+        session_.GivePayload(link, header, Notify{.region = choices_.Byte()});
         break;
       case FrameType::kPing:
       case FrameType::kPong:

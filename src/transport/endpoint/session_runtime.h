@@ -71,6 +71,8 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   const SessionLayout& layout() const { return options_.layout; }
   const std::shared_ptr<HubDevice>& device() const { return device_; }
   uint32_t send_depth() const { return send_depth_; }
+  // Any thread: registers for this session's connections.
+  Registrar& registrar() { return *registrar_; }
 
   // --- the engine's thread, once it is attached ---
 
@@ -83,8 +85,17 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   absl::StatusOr<verbs::QueuePair*> PrepareLink(uint32_t link,
                                                 uint32_t incarnation,
                                                 verbs::CmId& id);
-  // `id` reads its events from the hub's channel.
-  void OpenLink(uint32_t link, std::unique_ptr<verbs::CmId> id);
+  // Where the peer writes packets of a prepared link; of no bytes where the
+  // layout has no ring.
+  struct Ring {
+    RemotePlace begin{};
+    uint64_t size = 0;
+  };
+  Ring RingOf(uint32_t link) const;
+  // `id` reads its events from the hub's channel. `peer_ring`: where the peer's
+  // begins.
+  void OpenLink(uint32_t link, std::unique_ptr<verbs::CmId> id,
+                const RemotePlace& peer_ring);
   void AbandonLink(uint32_t link, absl::Status why);
   bool LinkIsFree(uint32_t link) const {
     return links_[link].carrier == nullptr;
@@ -127,8 +138,10 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   ClassQueue& QueueOf(uint32_t link) {
     return queues_[link < options_.layout.latency_links ? 0 : 1];
   }
-  bool TakeCompletions(ClassQueue& queue, Instant now);
+  absl::StatusOr<std::unique_ptr<verbs::QueuePair>> CreateQp(uint32_t link);
+  bool TakeCompletions(ClassQueue& queue, Instant& now);
   bool AdvanceLinks(Instant now);
+  void PumpAll(Instant now);
   void TellOwner();
   void Fail(ClassQueue& queue, absl::Status why);
 
@@ -137,6 +150,7 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   void OnLinkFree(uint32_t link) override { free_links_ |= 1u << link; }
   void OnEnded(const absl::Status& why) override { ended_ = why; }
   void OnCall() override;
+  Instant Now() override { return hub_.engine().Now(); }
   bool TakeRelease(Stream& stream, uint64_t number) override;
 
   Hub& hub_;
@@ -150,7 +164,8 @@ class SessionRuntime final : public Pollable, private SessionEvents {
 
   std::shared_ptr<Registrar> registrar_;
   std::shared_ptr<Budget> send_budget_, receive_budget_;
-  std::unique_ptr<RegisteredPool> send_pool_, slot_pool_, loan_pool_;
+  std::unique_ptr<RegisteredPool> send_pool_, slot_pool_, loan_pool_,
+      ring_pool_;
   std::unique_ptr<RegistrationCache> cache_;
   std::unique_ptr<PoolMemory> memory_;
   Buffer slot_bytes_;
@@ -158,8 +173,11 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   std::unique_ptr<SessionCore> core_;
   std::vector<LinkSlot> links_;
 
+  std::array<verbs::Completion, kTurnCompletions> completions_;  // of a poll
   uint32_t send_depth_ = kSendDepth;
+  bool passed_over_ = false;  // the bulk class, in the last turn
   bool in_turn_ = false;
+  bool sent_ = false;    // something, since the turn's time was read
   bool called_ = false;  // Pump is due
   Instant pump_at_{};
   bool stream_opened_ = false;

@@ -15,29 +15,27 @@ absl::StatusOr<Registered> PoolMemory::Allocate(uint64_t size) {
         absl::StrCat(size, " bytes are more than the budget of ", budget_));
   }
   ND_ASSIGN_OR_RETURN(Buffer buffer, pool_.Allocate(static_cast<size_t>(size)));
-  const Registered result{.local = {.data = buffer.data(),
-                                    .length = buffer.size(),
-                                    .lkey = buffer.lkey()},
-                          .rkey = buffer.rkey(),
-                          .handle = next_handle_++};
-  buffers_.emplace(result.handle, std::move(buffer));
+  Registered result{.local = {.data = buffer.data(),
+                              .length = buffer.size(),
+                              .lkey = buffer.lkey()},
+                    .rkey = buffer.rkey()};
+  result.handle = buffers_.Add(std::move(buffer));
   return result;
 }
 
 void PoolMemory::Free(const Registered& buffer) {
-  buffers_.erase(buffer.handle);
+  buffers_.Remove(buffer.handle);
 }
 
 absl::StatusOr<Registered> PoolMemory::Register(std::span<std::byte> bytes,
                                                 unsigned access) {
   ND_ASSIGN_OR_RETURN(RegistrationCache::Use use,
                       cache_.Acquire(bytes, access));
-  const Registered result{.local = {.data = bytes.data(),
-                                    .length = bytes.size(),
-                                    .lkey = use.keys().lkey},
-                          .rkey = use.keys().rkey,
-                          .handle = next_handle_++};
-  uses_.emplace(result.handle, std::move(use));
+  Registered result{.local = {.data = bytes.data(),
+                              .length = bytes.size(),
+                              .lkey = use.keys().lkey},
+                    .rkey = use.keys().rkey};
+  result.handle = uses_.Add(std::move(use));
   return result;
 }
 
@@ -52,8 +50,13 @@ absl::StatusOr<Registered> PoolMemory::RegisterTarget(
   return Register(bytes, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
 }
 
+absl::StatusOr<Registered> PoolMemory::RegisterSink(
+    std::span<std::byte> bytes) {
+  return Register(bytes, IBV_ACCESS_LOCAL_WRITE);
+}
+
 void PoolMemory::Unregister(const Registered& memory) {
-  uses_.erase(memory.handle);
+  uses_.Remove(memory.handle);
 }
 
 }  // namespace nd::transport

@@ -4,8 +4,9 @@
 #define ND_TRANSPORT_LINK_POOL_MEMORY_H_
 
 #include <cstdint>
+#include <utility>
+#include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "transport/memory/registered_pool.h"
 #include "transport/memory/registration_cache.h"
 #include "transport/session/carrier.h"
@@ -27,18 +28,43 @@ class PoolMemory final : public SessionMemory {
       std::span<const std::byte> bytes) override;
   absl::StatusOr<Registered> RegisterTarget(
       std::span<std::byte> bytes) override;
+  absl::StatusOr<Registered> RegisterSink(std::span<std::byte> bytes) override;
   void Unregister(const Registered& memory) override;
 
  private:
+  // What is out, by handles that are used again: once as much was out as ever
+  // is, nothing is allocated for it.
+  template <typename T>
+  class Handles {
+   public:
+    uint64_t Add(T thing) {
+      if (free_.empty()) {
+        free_.push_back(things_.size());
+        things_.emplace_back();
+      }
+      const uint64_t handle = free_.back();
+      free_.pop_back();
+      things_[handle] = std::move(thing);
+      return handle;
+    }
+    void Remove(uint64_t handle) {
+      things_[handle] = T();
+      free_.push_back(handle);
+    }
+
+   private:
+    std::vector<T> things_;
+    std::vector<uint64_t> free_;
+  };
+
   absl::StatusOr<Registered> Register(std::span<std::byte> bytes,
                                       unsigned access);
 
   RegisteredPool& pool_;
   RegistrationCache& cache_;
   const uint64_t budget_;
-  uint64_t next_handle_ = 1;
-  absl::flat_hash_map<uint64_t, Buffer> buffers_;
-  absl::flat_hash_map<uint64_t, RegistrationCache::Use> uses_;
+  Handles<Buffer> buffers_;
+  Handles<RegistrationCache::Use> uses_;
 };
 
 }  // namespace nd::transport

@@ -9,6 +9,28 @@ namespace {
 // QP ends what it does.
 constexpr Duration kFlushTime = std::chrono::seconds(5);
 
+// Whether it is the request's own fault that it failed: the connection would
+// have carried another one.
+bool IsRefusal(ibv_wc_status status) {
+  switch (status) {
+    case IBV_WC_REM_ACCESS_ERR:
+    case IBV_WC_REM_INV_REQ_ERR:
+    case IBV_WC_REM_OP_ERR:
+    case IBV_WC_LOC_PROT_ERR:
+    case IBV_WC_LOC_LEN_ERR:
+    case IBV_WC_LOC_QP_OP_ERR:
+      return true;
+    default:
+      return false;
+  }
+}
+
+ibv_sge ElementOf(const LocalPiece& piece) {
+  return {.addr = reinterpret_cast<uintptr_t>(piece.data),
+          .length = static_cast<uint32_t>(piece.length),
+          .lkey = piece.lkey};
+}
+
 unsigned FlagsOf(bool signal) {
   return signal ? static_cast<unsigned>(IBV_SEND_SIGNALED) : 0;
 }
@@ -17,10 +39,11 @@ unsigned FlagsOf(bool signal) {
 
 VerbsCarrier::VerbsCarrier(const Options& options,
                            std::unique_ptr<verbs::QueuePair> qp,
-                           Buffer send_slots, SessionCore& core)
+                           Buffer send_slots, Buffer ring, SessionCore& core)
     : options_(options),
       qp_(std::move(qp)),
       send_slots_(std::move(send_slots)),
+      ring_(std::move(ring)),
       core_(core) {
   assert(send_slots_.size() >= size_t{options.depth} * options.slot_size);
 }
@@ -50,25 +73,34 @@ void VerbsCarrier::Send(uint64_t serial, uint64_t slot, size_t bytes,
                .lkey = send_slots_.lkey()};
   assert(more.size() < pieces.size());
   if (!more.empty()) {
-    pieces[1] = {.addr = reinterpret_cast<uintptr_t>(more[0].data),
-                 .length = static_cast<uint32_t>(more[0].length),
-                 .lkey = more[0].lkey};
+    pieces[1] = ElementOf(more[0]);
   }
   unsigned flags = FlagsOf(signal);
   if (more.empty() && bytes <= qp_->max_inline()) flags |= IBV_SEND_INLINE;
-  Add({.opcode = IBV_WR_SEND, .flags = flags, .wr_id = serial}, pieces,
-      1 + more.size());
+  verbs::SendRequest request{
+      .opcode = IBV_WR_SEND, .flags = flags, .wr_id = serial};
+  if (options_.ring_places != 0) {
+    const uint64_t place = taken_ % options_.ring_places;
+    request.opcode = IBV_WR_RDMA_WRITE_WITH_IMM;
+    request.remote_addr = peer_ring_.address + place * options_.slot_size;
+    request.rkey = peer_ring_.rkey;
+    request.imm_data = static_cast<uint32_t>(place) << 16 | kRingSlot;
+  }
+  ++taken_;
+  Add(request, pieces, 1 + more.size());
 }
 
 void VerbsCarrier::Write(uint64_t serial, const LocalPiece& from,
                          const RemotePlace& to,
                          std::optional<uint32_t> immediate, bool signal) {
-  Pieces pieces{};
-  pieces[0] = {.addr = reinterpret_cast<uintptr_t>(from.data),
-               .length = static_cast<uint32_t>(from.length),
-               .lkey = from.lkey};
+  const Pieces pieces{ElementOf(from)};
+  unsigned flags = FlagsOf(signal);
+  if (from.length != 0 && from.length <= qp_->max_inline()) {
+    flags |= IBV_SEND_INLINE;
+  }
+  if (immediate) ++taken_;
   Add({.opcode = immediate ? IBV_WR_RDMA_WRITE_WITH_IMM : IBV_WR_RDMA_WRITE,
-       .flags = FlagsOf(signal),
+       .flags = flags,
        .wr_id = serial,
        .remote_addr = to.address,
        .rkey = to.rkey,
@@ -76,12 +108,36 @@ void VerbsCarrier::Write(uint64_t serial, const LocalPiece& from,
       pieces, from.length == 0 ? 0 : 1);
 }
 
+void VerbsCarrier::Read(uint64_t serial, const LocalPiece& into,
+                        const RemotePlace& from) {
+  Add({.opcode = IBV_WR_RDMA_READ,
+       .flags = FlagsOf(true),
+       .wr_id = serial,
+       .remote_addr = from.address,
+       .rkey = from.rkey},
+      {ElementOf(into)}, 1);
+}
+
+void VerbsCarrier::Atomic(uint64_t serial, const LocalPiece& into,
+                          const RemotePlace& at, const AtomicRequest& what) {
+  Add({.opcode = what.compare ? IBV_WR_ATOMIC_CMP_AND_SWP
+                              : IBV_WR_ATOMIC_FETCH_AND_ADD,
+       .flags = FlagsOf(true),
+       .wr_id = serial,
+       .remote_addr = at.address,
+       .rkey = at.rkey,
+       .compare_add = what.compare_add,
+       .swap = what.swap},
+      {ElementOf(into)}, 1);
+}
+
 void VerbsCarrier::PostReceive(ReceiveSlot& slot) {
   if (shut_) return;
   const ibv_sge sge{.addr = reinterpret_cast<uintptr_t>(slot.memory.data),
                     .length = options_.slot_size,
                     .lkey = slot.memory.lkey};
-  const absl::Status posted = qp_->PostReceive(0, {&sge, 1});
+  const size_t elements = options_.ring_places == 0 ? 1 : 0;
+  const absl::Status posted = qp_->PostReceive(0, {&sge, elements});
   if (!posted.ok() && refused_.ok()) refused_ = posted;
 }
 
@@ -120,12 +176,21 @@ void VerbsCarrier::OnCompletion(const verbs::Completion& completion,
   if (!completion.ok()) {
     // The flush is not the cause, and what it follows is reported, too.
     if (completion.status != IBV_WC_WR_FLUSH_ERR || !shut_) {
-      core_.LoseLink(options_.link, completion.ToStatus());
+      const absl::Status why = completion.ToStatus();
+      if (IsRefusal(completion.status) && !completion.is_receive()) {
+        core_.OnRefused(options_.link, completion.wr_id, why);
+      }
+      core_.LoseLink(options_.link, why);
     }
     return;
   }
   if (!completion.is_receive()) {
-    core_.OnCompleted(options_.link, completion.wr_id);
+    core_.OnCompleted(options_.link, completion.wr_id, now);
+  } else if (completion.opcode == IBV_WC_RECV_RDMA_WITH_IMM &&
+             options_.ring_places != 0 &&
+             static_cast<uint16_t>(completion.imm_data) == kRingSlot) {
+    core_.OnRing(options_.link, completion.imm_data, completion.byte_len,
+                 ring_.bytes(), now);
   } else if (completion.opcode == IBV_WC_RECV_RDMA_WITH_IMM) {
     core_.OnImmediate(options_.link, completion.imm_data, now);
   } else {

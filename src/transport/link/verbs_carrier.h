@@ -29,17 +29,27 @@ class VerbsCarrier final : public Carrier {
     // Elements of a request, the QP's max_send_sge.
     uint32_t max_pieces = 1;
     uint64_t max_write = 0;  // the port's max_msg_sz
+    // Places of both rings; 0: packets go by SEND into receives.
+    uint32_t ring_places = 0;
   };
 
-  // `send_slots` has room for depth packets.
+  // `send_slots` has room for depth packets; `ring`, which the peer may write,
+  // for ring_places.
   VerbsCarrier(const Options& options, std::unique_ptr<verbs::QueuePair> qp,
-               Buffer send_slots, SessionCore& core);
+               Buffer send_slots, Buffer ring, SessionCore& core);
   ~VerbsCarrier() override;
 
   void OnCompletion(const verbs::Completion& completion, Instant now);
   // Tells the session what could not be told inside its own calls; whether
   // there was anything.
   bool Advance(Instant now);
+
+  // Where the peer's begins; before the first packet.
+  void set_peer_ring(const RemotePlace& ring) { peer_ring_ = ring; }
+  const Buffer& ring() const { return ring_; }
+  // READs and atomics at a time, the QP's max_rd_atomic: known once it is in
+  // RTS, and 0 before.
+  void set_read_depth(uint32_t depth) { read_depth_ = depth; }
 
   // The session uses it no more.
   bool finished() const { return finished_; }
@@ -52,11 +62,16 @@ class VerbsCarrier final : public Carrier {
   uint32_t depth() const override { return options_.depth; }
   uint32_t max_pieces() const override { return options_.max_pieces; }
   uint64_t max_write() const override { return options_.max_write; }
+  uint32_t read_depth() const override { return read_depth_; }
   std::span<std::byte> SendSlot(uint64_t number) override;
   void Send(uint64_t serial, uint64_t slot, size_t bytes,
             std::span<const LocalPiece> more, bool signal) override;
   void Write(uint64_t serial, const LocalPiece& from, const RemotePlace& to,
              std::optional<uint32_t> immediate, bool signal) override;
+  void Read(uint64_t serial, const LocalPiece& into,
+            const RemotePlace& from) override;
+  void Atomic(uint64_t serial, const LocalPiece& into, const RemotePlace& at,
+              const AtomicRequest& what) override;
   void PostReceive(ReceiveSlot& slot) override;
   void Flush() override;
   void Shut() override;
@@ -70,11 +85,15 @@ class VerbsCarrier final : public Carrier {
   const Options options_;
   std::unique_ptr<verbs::QueuePair> qp_;
   const Buffer send_slots_;
+  const Buffer ring_;
+  RemotePlace peer_ring_;
+  uint64_t taken_ = 0;  // receives of the peer's
   SessionCore& core_;
   // Posted with one doorbell.
   std::array<verbs::SendRequest, kChain> chain_;
   std::array<Pieces, kChain> pieces_;
   size_t chained_ = 0;
+  uint32_t read_depth_ = 0;
   absl::Status refused_;  // what the device did not take
   std::optional<Instant> shut_by_;
   bool shut_ = false;

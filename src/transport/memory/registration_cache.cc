@@ -70,10 +70,24 @@ absl::StatusOr<RegistrationCache::Use> RegistrationCache::Acquire(
   statistics_.bytes += memory.size();
   statistics_.bytes_in_use += memory.size();
   if (ServesParts(access)) RetireWithin(range);
-  in_use_.push_back({.range = range, .registration = std::move(registration)});
-  const auto entry = std::prev(in_use_.end());
-  index_.insert(entry);
-  return Use(this, entry);
+  return Use(this, NewEntry(range, std::move(registration)));
+}
+
+RegistrationCache::Entries::iterator RegistrationCache::NewEntry(
+    const Range& range, std::unique_ptr<Registration> registration) {
+  if (spare_.empty()) spare_.emplace_back();
+  const auto entry = spare_.begin();
+  in_use_.splice(in_use_.end(), spare_, entry);
+  entry->range = range;
+  entry->registration = std::move(registration);
+  entry->uses = 1;
+  entry->indexed = true;
+  if (entry->place.empty()) {
+    index_.insert(entry);
+  } else {
+    index_.insert(std::move(entry->place));
+  }
+  return entry;
 }
 
 // What serves the range; in_use_.end() if nothing does.
@@ -134,7 +148,7 @@ void RegistrationCache::EvictOldest() {
 
 // No request finds it again; it goes now or with its last use.
 void RegistrationCache::Unindex(Entries::iterator entry) {
-  index_.erase(entry);
+  entry->place = index_.extract(entry);
   entry->indexed = false;
   if (entry->uses == 0) Unregister(kept_, entry);
 }
@@ -142,7 +156,8 @@ void RegistrationCache::Unindex(Entries::iterator entry) {
 void RegistrationCache::Unregister(Entries& from, Entries::iterator entry) {
   --statistics_.entries;
   statistics_.bytes -= entry->range.size();
-  from.erase(entry);
+  entry->registration.reset();
+  spare_.splice(spare_.begin(), from, entry);
 }
 
 void RegistrationCache::Release(Entries::iterator entry) {
@@ -154,7 +169,7 @@ void RegistrationCache::Release(Entries::iterator entry) {
     kept_.splice(kept_.end(), in_use_, entry);
     return;
   }
-  if (entry->indexed) index_.erase(entry);
+  if (entry->indexed) entry->place = index_.extract(entry);
   Unregister(in_use_, entry);
 }
 

@@ -135,12 +135,6 @@ class RegistrationCache {
     // NOLINTNEXTLINE(modernize-use-nullptr): that 0 is the compiler's
     auto operator<=>(const Range&) const = default;
   };
-  struct Entry {
-    Range range;
-    std::unique_ptr<Registration> registration;
-    size_t uses = 1;
-    bool indexed = true;  // else it goes with its last use
-  };
   struct ByRange {
     using is_transparent = void;
     bool operator()(Entries::iterator a, Entries::iterator b) const {
@@ -153,6 +147,16 @@ class RegistrationCache {
       return a < b->range;
     }
   };
+  using Index = std::set<Entries::iterator, ByRange>;
+  // Once it is over it is kept for another range, with its place in the index,
+  // so that only registering itself allocates.
+  struct Entry {
+    Range range{};
+    std::unique_ptr<Registration> registration{};
+    size_t uses = 0;
+    bool indexed = false;  // else it goes with its last use
+    Index::node_type place{};
+  };
 
   bool Keeps(unsigned access) const;
   bool ServesParts(unsigned access) const;
@@ -161,6 +165,9 @@ class RegistrationCache {
   absl::Status MakeRoom(size_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_);
   absl::StatusOr<std::unique_ptr<Registration>> Register(
       std::span<std::byte> memory, unsigned access)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_);
+  Entries::iterator NewEntry(const Range& range,
+                             std::unique_ptr<Registration> registration)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_);
   void RetireWithin(const Range& range) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_);
   void EvictOldest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_);
@@ -174,7 +181,8 @@ class RegistrationCache {
   mutable Lock lock_;  // held while memory is registered, too
   Entries in_use_ ABSL_GUARDED_BY(lock_);
   Entries kept_ ABSL_GUARDED_BY(lock_);  // the least recently used first
-  std::set<Entries::iterator, ByRange> index_ ABSL_GUARDED_BY(lock_);
+  Entries spare_ ABSL_GUARDED_BY(lock_);
+  Index index_ ABSL_GUARDED_BY(lock_);
   Statistics statistics_ ABSL_GUARDED_BY(lock_);
 };
 

@@ -222,7 +222,12 @@ bool Engine::FallAsleep(size_t place) {
   ++gone_;
   pollable->state_ = Pollable::State::kAsleep;
   pollable->wake_at_ = pollable->NextDeadline();
-  asleep_.emplace(pollable->wake_at_, pollable);
+  if (pollable->bed_.empty()) {
+    asleep_.emplace(pollable->wake_at_, pollable);
+  } else {
+    pollable->bed_.value() = {pollable->wake_at_, pollable};
+    asleep_.insert(std::move(pollable->bed_));
+  }
   return true;
 }
 
@@ -249,7 +254,7 @@ void Engine::Remove(Pollable& pollable) {
 
 void Engine::Wake(Pollable& pollable) {
   if (pollable.state_ != Pollable::State::kAsleep) return;
-  asleep_.erase({pollable.wake_at_, &pollable});
+  pollable.bed_ = asleep_.extract({pollable.wake_at_, &pollable});
   pollable.state_ = Pollable::State::kPolled;
   pollable.busy_at_ = Now();
   polled_.push_back(&pollable);

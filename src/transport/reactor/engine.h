@@ -45,6 +45,8 @@ class Pollable {
   State state_ = State::kOut;
   Instant busy_at_{};  // when something last came
   Instant wake_at_ = Instant::max();
+  // Its node while it is not asleep, so that falling asleep takes no memory.
+  std::set<std::pair<Instant, Pollable*>>::node_type bed_;
 };
 
 class Engine {

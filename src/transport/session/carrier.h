@@ -32,6 +32,12 @@ struct RemotePlace {
   uint32_t rkey = 0;
 };
 
+struct AtomicRequest {
+  bool compare = false;      // COMPARE_SWAP, else FETCH_ADD
+  uint64_t compare_add = 0;  // as struct ibv_send_wr has it
+  uint64_t swap = 0;
+};
+
 // A reliable connection (IBA 9.7). Requests execute and complete in order;
 // each has the serial number that its post was given, from 0 on without gap. A
 // completion that was asked for (`signal`) is reported by
@@ -45,19 +51,28 @@ class Carrier {
   virtual uint32_t depth() const = 0;
   // Scatter/gather elements of a request, of which a packet's slot is one.
   virtual uint32_t max_pieces() const = 0;
-  // Bytes of the largest RDMA WRITE.
+  // Bytes of the largest RDMA WRITE or READ.
   virtual uint64_t max_write() const = 0;
+  // READs and atomics that may be outstanding; 0: there are none.
+  virtual uint32_t read_depth() const = 0;
 
   // Send slot `number` modulo depth(), of slot_size bytes.
   virtual std::span<std::byte> SendSlot(uint64_t number) = 0;
 
-  // Sends the first `bytes` of send slot `slot`, and behind them `more`.
+  // Sends the first `bytes` of send slot `slot`, and behind them `more`: with
+  // SessionLayout::ring into the next place of the peer's ring, one for each of
+  // its receives.
   virtual void Send(uint64_t serial, uint64_t slot, size_t bytes,
                     std::span<const LocalPiece> more, bool signal) = 0;
   // `immediate` consumes one of the peer's receives.
   virtual void Write(uint64_t serial, const LocalPiece& from,
                      const RemotePlace& to, std::optional<uint32_t> immediate,
                      bool signal) = 0;
+  virtual void Read(uint64_t serial, const LocalPiece& into,
+                    const RemotePlace& from) = 0;
+  // What was there before, 8 bytes in this host's order, goes `into`.
+  virtual void Atomic(uint64_t serial, const LocalPiece& into,
+                      const RemotePlace& at, const AtomicRequest& what) = 0;
   virtual void PostReceive(ReceiveSlot& slot) = 0;
 
   // Makes what was posted set out: one doorbell for many.
@@ -90,6 +105,9 @@ class SessionMemory {
   virtual absl::StatusOr<Registered> RegisterSource(
       std::span<const std::byte> bytes) = 0;
   virtual absl::StatusOr<Registered> RegisterTarget(
+      std::span<std::byte> bytes) = 0;
+  // To be filled by a READ of this side's.
+  virtual absl::StatusOr<Registered> RegisterSink(
       std::span<std::byte> bytes) = 0;
   virtual void Unregister(const Registered& memory) = 0;
 };

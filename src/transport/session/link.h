@@ -2,13 +2,16 @@
 #ifndef ND_TRANSPORT_SESSION_LINK_H_
 #define ND_TRANSPORT_SESSION_LINK_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 
 #include "base/clock.h"
+#include "nd/statistics.h"
 #include "transport/frame/frame.h"
 #include "transport/session/carrier.h"
 #include "transport/session/fifo.h"
+#include "transport/session/stalls.h"
 
 namespace nd::transport {
 
@@ -20,14 +23,16 @@ constexpr uint64_t ExpandCount(uint64_t base, uint32_t low) {
 
 // A request that was posted on a link. Its number is its serial.
 struct LinkWork {
-  enum class Kind : uint8_t { kControl, kFrames, kWrite };
+  enum class Kind : uint8_t { kControl, kFrames, kWrite, kAccess };
   Kind kind = Kind::kControl;
   bool takes_receive = true;  // of the peer's
   bool mark = false;          // kWrite: the mark behind the link's WRITEs
   FrameType control = FrameType::kCredit;
-  // kFrames: of the lane, from `first`; kWrite: of the transfer, bytes.
+  // kFrames: of the lane, from `first`; kWrite: of the transfer, bytes;
+  // kAccess: of the access.
   MessageClass lane = MessageClass::kLatency;
-  uint32_t transfer = 0;  // kControl: the serial of a Gone
+  uint32_t transfer = 0;  // or access; kControl: the serial of a Gone
+  bool reads = false;     // kAccess: a READ or an atomic
   uint64_t first = 0;
   uint64_t count = 0;
 };
@@ -55,6 +60,7 @@ struct Link {
   uint64_t credits = 0;  // receives of the peer's
   uint64_t sent = 0;     // that consume one
   Fifo<LinkWork> works{};
+  uint32_t reads = 0;       // READs and atomics among them
   uint64_t send_slots = 0;  // packets posted, which number the slots
   uint64_t unsignaled = 0;
 
@@ -65,6 +71,8 @@ struct Link {
   bool ping_due = false;
   bool pinged = false;
   std::optional<uint32_t> peer_received;  // from the peer's Gone
+  // Of all connections that the link has had; what is now is not filled in.
+  ConnectionStatistics counters{};
 
   uint64_t posted() const { return receives.end(); }
   // What the peer believes it may still send.
@@ -73,6 +81,22 @@ struct Link {
   bool CanSend(bool keep_one) const {
     return state == State::kUp && credits - sent > (keep_one ? 1u : 0u) &&
            works.size() < carrier->depth();
+  }
+  // For what takes no receive: some requests of the queue are left to packets.
+  // `read`: a READ or an atomic.
+  bool MayPost(bool read) const {
+    return state == State::kUp &&
+           works.size() + std::max(carrier->depth() / 4, 1u) <
+               carrier->depth() &&
+           (!read || reads < carrier->read_depth());
+  }
+  Lack WhyNotSend() const {
+    if (state != State::kUp) return Lack::kConnection;
+    return credits - sent <= 1 ? Lack::kCredit : Lack::kDepth;
+  }
+  void CountStall(Lack lack) {
+    if (lack == Lack::kCredit) ++counters.credit_stalls;
+    if (lack == Lack::kDepth) ++counters.depth_stalls;
   }
 };
 

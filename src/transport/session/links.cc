@@ -17,7 +17,10 @@ void SessionCore::AddLink(uint32_t index, uint32_t incarnation,
                           Carrier& carrier) {
   Link& link = links_[index];
   assert(link.state == Link::State::kNone);
+  const ConnectionStatistics counters = link.counters;
   link = Link();
+  link.counters = counters;
+  ++link.counters.begun;
   link.index = index;
   link.incarnation = incarnation;
   link.next_incarnation = incarnation + 1;
@@ -34,6 +37,7 @@ void SessionCore::OpenLink(uint32_t index, Instant now) {
   Link& link = links_[index];
   if (link.state != Link::State::kWaiting) return;
   link.state = Link::State::kUp;
+  ++link.counters.made;
   link.heard = now;
   all_lost_at_ = Instant::max();
 }
@@ -75,9 +79,12 @@ void SessionCore::LoseLink(uint32_t index, absl::Status why) {
     case Link::State::kAborting:
       break;
   }
-  ++counters_.links_lost;
+  if (link.state == Link::State::kUp && state_ == State::kOpen) {
+    ++link.counters.lost;
+  }
+  // One whose set-up fails ends nothing that others had not.
+  if (link.state != Link::State::kWaiting) last_lost_ = std::move(why);
   link.state = Link::State::kDraining;
-  last_lost_ = std::move(why);
   for (Lane& lane : lanes_) {
     if (lane.carrier == &link) lane.carrier = nullptr;
   }
@@ -180,12 +187,21 @@ void SessionCore::Settle(DepartedLink& link) {
       case LinkWork::Kind::kWrite:
         WriteLost(link.index, work, came);
         break;
+      case LinkWork::Kind::kAccess:
+        AccessLost(work);
+        break;
     }
   }
   for (size_t i = 0; i < lanes_.size(); ++i) {
     if (!touched[i]) continue;
-    counters_.resent_frames += lanes_[i].unsent - lanes_[i].entries.begin();
-    lanes_[i].unsent = lanes_[i].entries.begin();
+    Lane& lane = lanes_[i];
+    for (uint64_t n = lane.entries.begin(); n != lane.unsent; ++n) {
+      Stream* const stream = lane.entries[n].stream;
+      if (stream != nullptr) ++stream->counters_.resent_frames;
+      ++lane.counters.resent_frames;
+      ++links_[link.index].counters.resent_frames;
+    }
+    lane.unsent = lane.entries.begin();
   }
 }
 
@@ -294,11 +310,13 @@ void SessionCore::CheckEnd() {
     const auto free = [](const Outgoing& transfer) {
       return transfer.state == Outgoing::State::kFree;
     };
+    const auto unused = [](const Access& access) { return !access.used; };
     const auto sent = [](const auto& each) {
       return each.second->to_send_.empty();
     };
     if (std::ranges::all_of(lanes_, quiet) &&
-        std::ranges::all_of(outgoing_, free) &&
+        std::ranges::all_of(outgoing_, free) && to_access_.empty() &&
+        std::ranges::all_of(accesses_, unused) &&
         std::ranges::all_of(streams_, sent)) {
       goodbye_sent_ = true;
       Entry& entry =
@@ -318,7 +336,7 @@ void SessionCore::CheckEnd() {
   };
   if (!std::ranges::all_of(links_, gone)) return;
   if (state_ == State::kOpen) {
-    if (last_lost_.ok()) return;  // none was ever made
+    if (last_lost_.ok()) return;  // none was ever up
     const bool parted = goodbye_sent_ && goodbye_heard_;
     if (all_lost_at_ == Instant::max()) all_lost_at_ = now_;
     if (!parted && now_ < all_lost_at_ + options_.reconnect) return;
@@ -334,6 +352,16 @@ void SessionCore::EndAll() {
   while (Operation* const operation = acceptors_.first()) {
     EndAccept(*operation, why);
   }
+  while (Operation* const operation = to_access_.first()) {
+    OperationQueue::Remove(*operation);
+    Done(*operation, why);
+  }
+  for (Fifo<Access*>& queue : accessing_) {
+    for (; !queue.empty(); queue.PopFront()) continue;
+  }
+  for (Access& access : accesses_) {
+    if (access.used) EndAccess(access, access.end.ok() ? why : access.end);
+  }
   for (Lane& lane : lanes_) {
     for (; !lane.entries.empty(); lane.entries.PopFront()) {
       const Entry& entry = lane.entries.front();
@@ -343,16 +371,21 @@ void SessionCore::EndAll() {
     for (; !lane.ready.empty(); lane.ready.PopFront()) {
       lane.ready.front()->ready_ = false;
     }
+    lane.stall.Set(Lack::kNothing, now_);
   }
+  write_stall_.Set(Lack::kNothing, now_);
   departed_.clear();
   for (Outgoing& transfer : outgoing_) {
     if (transfer.state != Outgoing::State::kFree) EndTransfer(transfer, why);
   }
   for (Stream* const stream : want_memory_) stream->memory_wanted_ = false;
   want_memory_.clear();
+  for (Stream* const stream : want_access_) stream->access_wanted_ = false;
+  want_access_.clear();
   for (auto& [id, stream] : streams_) {
     if (stream->end_.ok()) {
       DropUnsent(*stream, why);
+      SetStall(stream->receive_stall_, Lack::kNothing);
       if (end_.ok() && stream->receiving_.EndBehindLast(why)) continue;
       stream->end_ = why;
     }

@@ -34,6 +34,8 @@ void OperationQueue::Remove(Operation& operation) {
 }
 
 void TimedOperations::Add(Operation& operation) {
+  static_cast<Submission&>(operation).next_ =
+      std::exchange(unstamped_, &operation);
   if (operation.deadline_ == Instant::max()) return;
   operation.timed_next_ = first_;
   operation.timed_previous_ = nullptr;
@@ -52,6 +54,15 @@ void TimedOperations::Remove(Operation& operation) {
     first_ = operation.timed_next_;
   }
   operation.timed_next_ = operation.timed_previous_ = nullptr;
+}
+
+void TimedOperations::Stamp(Instant now) {
+  while (unstamped_ != nullptr) {
+    unstamped_->started_at_ = now;
+    Submission* const next =
+        std::exchange(static_cast<Submission&>(*unstamped_).next_, nullptr);
+    unstamped_ = static_cast<Operation*>(next);
+  }
 }
 
 void OperationAccess::Start(Operation& operation, Stream* stream) {

@@ -13,6 +13,8 @@
 
 namespace nd::transport {
 
+class SessionCore;
+
 // Operations in the order they were added. They must not be destroyed while
 // they are in it.
 class OperationQueue {
@@ -38,15 +40,19 @@ class OperationQueue {
   Operation* last_ = nullptr;
 };
 
-// Operations under way that have a deadline, in no order.
+// Operations under way: since when, and those that have a deadline, in no
+// order.
 class TimedOperations {
  public:
   TimedOperations() = default;
   TimedOperations(const TimedOperations&) = delete;
   TimedOperations& operator=(const TimedOperations&) = delete;
 
+  // It has begun: when, Stamp says. It must not be destroyed before that.
   void Add(Operation& operation);
   void Remove(Operation& operation);  // no effect on one that is not in it
+  // What was added since the last time began now: it takes no clock.
+  void Stamp(Instant now);
 
   // No deadline passes before this.
   Instant earliest() const { return earliest_; }
@@ -68,6 +74,7 @@ class TimedOperations {
   }
 
  private:
+  Operation* unstamped_ = nullptr;  // linked as submissions, which they were
   Operation* first_ = nullptr;
   Instant earliest_ = Instant::max();
 };
@@ -90,6 +97,9 @@ struct OperationAccess {
     return operation.state_.load(std::memory_order_relaxed) ==
            Operation::State::kStarted;
   }
+  static Instant started_at(const Operation& operation) {
+    return operation.started_at_;
+  }
   static Stream* stream(const Operation& operation) {
     return operation.stream_;
   }
@@ -106,6 +116,32 @@ struct OperationAccess {
   static Stream* TakeAccepted(AcceptOperation& operation) {
     return std::exchange(operation.accepted_, nullptr);
   }
+  static bool is_access(const Operation& operation) {
+    return operation.is_access_;
+  }
+  static const AccessOperation::Memory& memory(
+      const AccessOperation& operation) {
+    return operation.memory_;
+  }
+  static uint64_t operand(const AccessOperation& operation) {
+    return operation.operand_;
+  }
+  static uint64_t swap(const AccessOperation& operation) {
+    return operation.swap_;
+  }
+  static uint32_t immediate(const AccessOperation& operation) {
+    return operation.immediate_;
+  }
+  // Whose it is, for its start on that one's thread.
+  static void SetSession(AccessOperation& operation, SessionCore& session) {
+    operation.session_ = &session;
+  }
+  static SessionCore* session(const AccessOperation& operation) {
+    return operation.session_;
+  }
+  static void SetValue(AccessOperation& operation, uint64_t value) {
+    operation.value_ = value;
+  }
   static void SetSize(ReceiveOperation& operation, uint64_t size) {
     operation.size_ = size;
   }
@@ -116,6 +152,11 @@ struct OperationAccess {
     operation.message_.bytes_ = bytes;
     operation.message_.stream_ = &stream;
     operation.message_.index_ = index;
+  }
+  static void SetNotification(ReceiveOperation& operation,
+                              const Notification& notification) {
+    operation.message_.Drop();
+    operation.message_.notification_ = notification;
   }
 };
 

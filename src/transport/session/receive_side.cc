@@ -27,16 +27,18 @@ bool ReceiveSide::Charge(uint64_t cost) {
 }
 
 bool ReceiveSide::AddMessage(ReceiveSlot& slot,
-                             std::span<const std::byte> bytes, bool keep) {
+                             std::span<const std::byte> bytes, bool keep,
+                             bool notifies) {
   const uint64_t cost = kMessageCost + bytes.size();
   if (!Charge(cost)) return false;
-  Record& record = records_.Push({.cost = static_cast<uint32_t>(cost),
+  Record& record = records_.Push({.notifies = notifies,
+                                  .cost = static_cast<uint32_t>(cost),
                                   .size = bytes.size(),
                                   .data = bytes.data()});
   // Whoever waits for a copy takes it from where it is.
   const auto* waiting = static_cast<ReceiveOperation*>(receivers_.first());
   const bool at_once = waiting != nullptr && !waiting->loan() &&
-                       next_ + 1 == records_.end() &&
+                       next_ + 1 == records_.end() && !notifies &&
                        bytes.size() <= waiting->into().bytes.size();
   if (ended_) {
     Drop(record);
@@ -47,6 +49,7 @@ bool ReceiveSide::AddMessage(ReceiveSlot& slot,
     record.slot = &slot;
     ++slot.loans;
   } else {
+    host_.Copied();
     Spill(record, bytes);
   }
   Match();
@@ -135,6 +138,8 @@ void ReceiveSide::Cancel(Operation& operation, absl::Status why) {
   }
   OperationQueue::Remove(operation);
   host_.Done(operation, std::move(why));
+  // Another one may not want what this one wanted.
+  Match();
 }
 
 void ReceiveSide::Release(uint64_t number) {
@@ -142,7 +147,7 @@ void ReceiveSide::Release(uint64_t number) {
   assert(record.state == State::kLoaned);
   Drop(record);
   PopReleased();
-  if (stalled_) Match();
+  if (stalled()) Match();
 }
 
 bool ReceiveSide::EndBehindLast(const absl::Status& why) {
@@ -189,7 +194,7 @@ std::string ReceiveSide::Describe() const {
   std::string text = absl::StrCat(
       "received ", received_, ", given back ", returned_, ", told ", told_,
       ", records ", records_.begin(), " .. ", records_.end(), ", next ", next_,
-      receivers_.empty() ? "" : ", awaited", stalled_ ? ", stalled" : "");
+      receivers_.empty() ? "" : ", awaited", stalled() ? ", stalled" : "");
   if (!records_.empty()) {
     absl::StrAppend(&text, ", oldest in state ",
                     static_cast<int>(records_[records_.begin()].state));
@@ -198,7 +203,7 @@ std::string ReceiveSide::Describe() const {
 }
 
 void ReceiveSide::Match() {
-  stalled_ = false;
+  lack_ = Lack::kNothing;
   while (MatchFirst()) continue;
   GrantAhead();
 }
@@ -236,7 +241,8 @@ bool ReceiveSide::MatchFirst() {
 
 // False, and the operation is done, if the message is too long for it.
 bool ReceiveSide::Fits(const Record& record, ReceiveOperation& operation) {
-  if (operation.loan() || record.size <= operation.into().bytes.size()) {
+  if (operation.loan() || record.notifies ||
+      record.size <= operation.into().bytes.size()) {
     return true;
   }
   OperationQueue::Remove(operation);
@@ -257,8 +263,10 @@ bool ReceiveSide::StartTransfer(Record& record, ReceiveOperation& operation) {
   }
   const absl::Status granted = GrantBuffer(record, next_, false);
   if (granted.ok()) return false;
-  stalled_ = !absl::IsOutOfRange(granted);
-  if (stalled_) return false;
+  if (!absl::IsOutOfRange(granted)) {
+    lack_ = absl::IsUnavailable(granted) ? Lack::kTransfers : Lack::kMemory;
+    return false;
+  }
   OperationQueue::Remove(operation);
   OperationAccess::SetSize(operation, record.size);
   host_.Done(
@@ -281,7 +289,7 @@ absl::Status ReceiveSide::GrantBuffer(Record& record, uint64_t number,
   record.ahead = ahead;
   if (!host_.Grant(number, record.memory, {record.transfer, record.size})) {
     FreePlace(record);
-    return absl::ResourceExhaustedError("no grant is free");
+    return absl::UnavailableError("too many messages are granted");
   }
   record.data = record.memory.local.data;
   record.state = State::kGranted;
@@ -328,6 +336,17 @@ void ReceiveSide::Deliver(Record& record, ReceiveOperation& operation) {
   const uint64_t number = next_++;
   if (record.ahead) host_.NoLongerAhead(record.size);
   record.ahead = false;
+  if (record.notifies) {
+    const auto notify =
+        Notify::Parse({record.data, static_cast<size_t>(record.size)});
+    OperationAccess::SetSize(operation, 0);
+    OperationAccess::SetNotification(
+        operation,
+        {notify->region, notify->offset, notify->size, notify->immediate});
+    Drop(record);
+    PopReleased();
+    return host_.Done(operation, absl::OkStatus());
+  }
   OperationAccess::SetSize(operation, record.size);
   const auto size = static_cast<size_t>(record.size);
   if (operation.loan()) {

@@ -14,6 +14,7 @@
 #include "transport/session/carrier.h"
 #include "transport/session/fifo.h"
 #include "transport/session/operations.h"
+#include "transport/session/stalls.h"
 
 namespace nd::transport {
 
@@ -44,6 +45,8 @@ class ReceiveSide {
     virtual void Revoke(uint64_t number) = 0;
     // `ahead`: of an operation that waits for it; so much less may be had.
     virtual absl::StatusOr<Registered> Allocate(uint64_t size, bool ahead) = 0;
+    // The message's bytes are copied aside.
+    virtual void Copied() = 0;
     // What was allocated ahead is waited for now.
     virtual void NoLongerAhead(uint64_t size) = 0;
     virtual absl::StatusOr<Registered> RegisterTarget(
@@ -61,9 +64,11 @@ class ReceiveSide {
   ReceiveSide& operator=(const ReceiveSide&) = delete;
 
   // From the peer, in order. False: it is beyond the window, or behind the end.
-  // `slot` holds the message; with `keep`, until it is dropped.
+  // `slot` holds the message; with `keep`, until it is dropped. `notifies`: the
+  // bytes are those of a Notify, which the application gets instead.
   [[nodiscard]] bool AddMessage(ReceiveSlot& slot,
-                                std::span<const std::byte> bytes, bool keep);
+                                std::span<const std::byte> bytes, bool keep,
+                                bool notifies);
   [[nodiscard]] bool AddRequest(uint32_t transfer, uint64_t size);
   [[nodiscard]] bool AddFinish();
   // The transfer of a record ended; `written`: all bytes are there,
@@ -91,7 +96,8 @@ class ReceiveSide {
 
   // Goes on where memory or a grant was not to be had.
   void Retry() { Match(); }
-  bool stalled() const { return stalled_; }
+  bool stalled() const { return lack_ != Lack::kNothing; }
+  Lack lack() const { return lack_; }  // of memory, or of grants
 
   // How far the peer may send, modulo 2^32, and whether it should be told: when
   // it may believe that it has less than half a window, or not enough for the
@@ -106,6 +112,7 @@ class ReceiveSide {
 
   // Nothing is left that the application or the peer could touch.
   bool idle() const { return records_.empty() && receivers_.empty(); }
+  const Operation* oldest() const { return receivers_.first(); }
   bool finished() const { return finished_; }
   std::string Describe() const;
 
@@ -120,7 +127,8 @@ class ReceiveSide {
   };
   struct Record {
     State state = State::kReady;
-    bool ahead = false;  // allocated ahead
+    bool ahead = false;     // allocated ahead
+    bool notifies = false;  // what is there is a Notify
     uint32_t cost = 0;
     uint32_t transfer = 0;
     uint64_t size = 0;
@@ -164,8 +172,8 @@ class ReceiveSide {
   bool ended_ = false;
   absl::Status behind_last_ =
       absl::OutOfRangeError("the peer has finished the stream");
-  bool loans_ = true;       // the application takes messages on loan
-  bool stalled_ = false;    // memory or a grant was not to be had
+  bool loans_ = true;  // the application takes messages on loan
+  Lack lack_ = Lack::kNothing;
   absl::Status cancelled_;  // why the bound operation's transfer is revoked
   // Of one window, made when it is first needed. Filled and freed in order.
   std::unique_ptr<std::byte[]> spill_;

@@ -1,6 +1,7 @@
 // What comes in: packets, frame by frame.
 #include <algorithm>
 #include <cassert>
+#include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "transport/session/session_core.h"
@@ -30,7 +31,7 @@ absl::Status StatusOf(const Reason& reason, std::string_view who) {
 
 // The receive that something has come into; null where it is not looked at.
 ReceiveSlot* SessionCore::TakeReceive(Link& link, Instant now) {
-  now_ = now;
+  SetNow(now);
   if (link.receives.empty()) return nullptr;
   ReceiveSlot& slot = *link.receives.front();
   link.receives.PopFront();
@@ -39,11 +40,6 @@ ReceiveSlot* SessionCore::TakeReceive(Link& link, Instant now) {
   if (state_ == State::kOpen && !link.deaf) return &slot;
   ReplaceSlot(link, slot);
   return nullptr;
-}
-
-void SessionCore::CountReceived(Link& link) {
-  ++link.received;
-  ++counters_.packets_received;
 }
 
 void SessionCore::OnPacket(uint32_t index, size_t bytes, Instant now) {
@@ -58,7 +54,9 @@ void SessionCore::OnPacket(uint32_t index, size_t bytes, Instant now) {
                                                      " has a wrong digest")));
     return ReplaceSlot(link, slot);
   }
-  CountReceived(link);
+  ++link.received;
+  ++link.counters.packets_received;
+  link.counters.bytes_received += bytes;
   // The slot stays as long as its frames are looked at.
   ++slot.loans;
   PacketReader reader(packet, layout_.digest, layout_.eager_limit);
@@ -73,9 +71,29 @@ void SessionCore::OnPacket(uint32_t index, size_t bytes, Instant now) {
   ReplaceSlot(link, slot);
 }
 
+// The peer can write to its ring at any time: what is looked at is a copy.
+void SessionCore::OnRing(uint32_t index, uint32_t immediate, size_t bytes,
+                         std::span<const std::byte> ring, Instant now) {
+  Link& link = links_[index];
+  if (link.receives.empty()) return;
+  const uint64_t place = link.receives.begin() % layout_.slots;
+  if (immediate >> 16 == place && bytes <= layout_.slot_size) {
+    std::memcpy(link.receives.front()->memory.data,
+                &ring[place * layout_.slot_size], bytes);
+    return OnPacket(index, bytes, now);
+  }
+  ReceiveSlot* const slot = TakeReceive(link, now);
+  if (slot == nullptr) return;
+  ++link.received;
+  ReplaceSlot(link, *slot);
+  Violate(link, absl::StrCat("a packet of ", bytes, " bytes in place ",
+                             immediate >> 16, " of the ring, where ", place,
+                             " was due"));
+}
+
 void SessionCore::OnFrame(Link& link, const FrameView& frame,
                           ReceiveSlot& slot) {
-  ++counters_.frames_received;
+  ++link.counters.frames_received;
   const uint64_t credits = ExpandCount(link.credits, frame.header.credits);
   if (credits > link.sent + layout_.slots) {
     return Violate(link, "credits that go back, or beyond the slots");
@@ -122,9 +140,7 @@ void SessionCore::OnSequenced(Link& link, const FrameView& frame,
                                       lane.expected, " was due"));
   }
   ++lane.expected;
-  if (header.type == FrameType::kGoodbye || header.type == FrameType::kNotify) {
-    return OnSessionFrame(link, frame);
-  }
+  if (header.type == FrameType::kGoodbye) return OnGoodbye(link, frame);
   if (!StreamId::Of(header.stream).IsOf(header.message_class)) {
     return Violate(link, "a stream of another class");
   }
@@ -139,12 +155,7 @@ void SessionCore::OnSequenced(Link& link, const FrameView& frame,
   }
 }
 
-void SessionCore::OnSessionFrame(Link& link, const FrameView& frame) {
-  if (frame.header.type == FrameType::kNotify) {
-    const auto notify = Notify::Parse(frame.payload);
-    if (!notify) return Violate(link, "a Notify that cannot be read");
-    return events_.OnNotify(*notify);
-  }
+void SessionCore::OnGoodbye(Link& link, const FrameView& frame) {
   if (goodbye_heard_ || !Reason::Parse(frame.payload)) {
     return Violate(link, "a Goodbye that cannot be");
   }
@@ -181,10 +192,16 @@ void SessionCore::OnStreamFrame(Link& link, Stream& stream,
   const char* fault = OnWindow(stream, frame.header.window);
   if (fault == nullptr) {
     switch (frame.header.type) {
-      case FrameType::kMessage: {
+      case FrameType::kMessage:
+      case FrameType::kNotify: {
+        const bool notifies = frame.header.type == FrameType::kNotify;
+        if (notifies && !Notify::Parse(frame.payload)) {
+          fault = "a Notify that cannot be read";
+          break;
+        }
         const bool keep = MayLoan();
-        if (!keep) ++counters_.spilled_messages;
-        if (!stream.receiving_.AddMessage(slot, frame.payload, keep)) {
+        if (!stream.receiving_.AddMessage(slot, frame.payload, keep,
+                                          notifies)) {
           fault = "a message beyond the window, or behind the end";
         }
         break;

@@ -8,15 +8,14 @@
 namespace nd::transport {
 namespace {
 
-// Frames of a lane that may be under way.
-constexpr uint64_t kMaxUnconfirmed = 4096;
-
 // Registered messages from here on are sent from where they lie.
 constexpr size_t kZeroCopyBytes = 1024;
 
 uint64_t CostOf(uint64_t message_bytes, uint32_t eager_limit) {
   return kMessageCost + (message_bytes > eager_limit ? 0 : message_bytes);
 }
+
+constexpr uint64_t kNotifyCost = kMessageCost + Notify::kSize;
 
 }  // namespace
 
@@ -44,7 +43,9 @@ bool SessionCore::SendControlPacket(Link& link, FrameType type,
   (void)fits;
   link.told = link.posted();
   ++link.sent;
-  ++counters_.packets_sent;
+  ++link.counters.packets_sent;
+  ++link.counters.frames_sent;
+  link.counters.bytes_sent += writer.written().size();
   link.carrier->Send(link.works.end(), slot, writer.written().size(), {}, true);
   link.works.Push({.kind = LinkWork::Kind::kControl, .control = type});
   link.unsignaled = 0;
@@ -95,27 +96,37 @@ template void SessionCore::Queue<Request>(Stream&, FrameType, const Request&);
 template void SessionCore::Queue<Grant>(Stream&, FrameType, const Grant&);
 template void SessionCore::Queue<Written>(Stream&, FrameType, const Written&);
 template void SessionCore::Queue<Revoke>(Stream&, FrameType, const Revoke&);
+template void SessionCore::Queue<Notify>(Stream&, FrameType, const Notify&);
 
 // Whether the stream has something that may be sent now. Where the peer's
 // window or a place for a large message is wanting, it waits for those.
 bool SessionCore::HasWork(Stream& stream) {
   if (!stream.end_.ok()) return false;
-  auto* const head = static_cast<SendOperation*>(stream.to_send_.first());
-  if (head == nullptr) return stream.finishing_ && !stream.finish_sent_;
-  const uint64_t size = head->size();
+  Operation* const first = stream.to_send_.first();
+  if (first == nullptr) {
+    SetStall(stream.send_stall_, Lack::kNothing);
+    return stream.finishing_ && !stream.finish_sent_;
+  }
+  if (OperationAccess::is_access(*first)) {
+    const bool fits = stream.sent_cost_ + kNotifyCost <= stream.send_limit_;
+    SetStall(stream.send_stall_, fits ? Lack::kNothing : Lack::kWindow);
+    return fits && BeginNotified(stream, static_cast<AccessOperation&>(*first));
+  }
+  const uint64_t size = static_cast<SendOperation&>(*first).size();
   if (stream.sent_cost_ + CostOf(size, layout_.eager_limit) >
       stream.send_limit_) {
-    ++stream.counters_.window_stalls;
+    SetStall(stream.send_stall_, Lack::kWindow);
     return false;
   }
   if (size > layout_.eager_limit && free_outgoing_.empty()) {
+    SetStall(stream.send_stall_, Lack::kTransfers);
     if (!stream.transfer_wanted_) {
-      ++stream.counters_.transfer_stalls;
       stream.transfer_wanted_ = true;
       want_transfer_.Push(&stream);
     }
     return false;
   }
+  SetStall(stream.send_stall_, Lack::kNothing);
   return true;
 }
 
@@ -126,15 +137,19 @@ void SessionCore::MakeReady(Stream& stream) {
 }
 
 void SessionCore::SendLane(Lane& lane, MessageClass message_class) {
+  Lack lack = Lack::kNothing;
   while (HasMore(lane)) {
-    if (lane.carrier == nullptr) return;
-    if (!lane.carrier->CanSend(true)) {
-      if (lane.carrier->credits - lane.carrier->sent <= 1) {
-        ++counters_.credit_stalls;
-      }
+    if (lane.carrier == nullptr || !lane.carrier->CanSend(true)) {
+      lack = lane.carrier == nullptr ? Lack::kConnection
+                                     : lane.carrier->WhyNotSend();
       break;
     }
     if (!SendPacket(lane, message_class, *lane.carrier)) break;
+  }
+  const bool more = lane.unsent != lane.entries.end() || !lane.ready.empty();
+  if (lane.Full() && more) lack = Lack::kDepth;
+  if (lane.stall.Set(lack, now_) && lane.carrier != nullptr) {
+    lane.carrier->CountStall(lack);
   }
 }
 
@@ -147,7 +162,7 @@ void SessionCore::ReturnCredits(Link& link) {
 
 // Whether there is something that the lane could send now.
 bool SessionCore::HasMore(Lane& lane) {
-  if (lane.unsent - lane.entries.begin() >= kMaxUnconfirmed) return false;
+  if (lane.Full()) return false;
   if (lane.unsent != lane.entries.end()) return true;
   while (!lane.ready.empty()) {
     Stream& stream = *lane.ready.front();
@@ -180,8 +195,9 @@ bool SessionCore::SendPacket(Lane& lane, MessageClass message_class,
   ++link.send_slots;
   link.told = link.posted();
   ++link.sent;
-  ++counters_.packets_sent;
-  counters_.frames_sent += count;
+  ++link.counters.packets_sent;
+  link.counters.frames_sent += count;
+  link.counters.bytes_sent += writer.written().size() + tail.length;
   // The last packet for now is signalled, so that its operations end.
   const bool last = !HasMore(lane) || link.credits - link.sent <= 1 ||
                     link.works.size() + 1 >= link.carrier->depth();
@@ -201,11 +217,16 @@ bool SessionCore::SendPacket(Lane& lane, MessageClass message_class,
 // one (HasMore); false where it would not fit any more.
 bool SessionCore::TakeNext(Lane& lane, const PacketWriter& writer) {
   Stream& stream = *lane.ready.front();
-  auto* const head = static_cast<SendOperation*>(stream.to_send_.first());
-  if (head == nullptr) {
+  Operation* const first = stream.to_send_.first();
+  if (first == nullptr) {
     stream.finish_sent_ = true;
     QueueEntry(&stream, stream.message_class(), FrameType::kFinish);
+  } else if (OperationAccess::is_access(*first)) {
+    stream.sent_cost_ += kNotifyCost;
+    OperationQueue::Remove(*first);
+    QueueNotify(stream, static_cast<AccessOperation&>(*first));
   } else {
+    auto* const head = static_cast<SendOperation*>(first);
     const uint64_t size = head->size();
     const bool eager = size <= layout_.eager_limit;
     if (eager && !writer.empty() && !writer.Fits(size)) return false;
@@ -228,11 +249,25 @@ bool SessionCore::AppendEntry(Lane& lane, uint64_t number,
                               MessageClass message_class, Link& link,
                               PacketWriter& writer, LocalPiece& tail) {
   Entry& entry = lane.entries[number];
+  if (entry.access != nullptr && !entry.access->end.ok()) {
+    // The peer has refused the write. The frame has its number: it says
+    // nothing.
+    entry.type = FrameType::kWindow;
+    entry.size = 0;
+    entry.stream->sent_cost_ -= kNotifyCost;
+    Access& refused = *std::exchange(entry.access, nullptr);
+    EndAccess(refused, refused.end);
+  }
+  if (entry.access != nullptr && !PostNotified(*entry.access, link)) {
+    return false;
+  }
   FrameHeader header{.type = entry.type,
                      .message_class = message_class,
                      .sequence = static_cast<uint32_t>(number),
                      .credits = static_cast<uint32_t>(link.posted())};
   Stream* const stream = entry.stream;
+  // Of the session there is nothing but the end.
+  assert((stream == nullptr) == (entry.type == FrameType::kGoodbye));
   if (stream != nullptr) {
     header.stream = stream->id();
     header.window = stream->receiving_.Limit();
@@ -240,6 +275,7 @@ bool SessionCore::AppendEntry(Lane& lane, uint64_t number,
   bool fits = false;
   switch (entry.type) {
     case FrameType::kMessage: {
+      assert(entry.operation != nullptr);
       const std::span<const SendPiece> pieces = entry.operation->pieces();
       const size_t size = entry.operation->size();
       if (pieces.size() == 1 && pieces[0].registered &&
@@ -286,16 +322,28 @@ bool SessionCore::AppendEntry(Lane& lane, uint64_t number,
   return true;
 }
 
+void SessionCore::CountSent(Stream& stream, const SendOperation& operation,
+                            uint64_t size) {
+  Lane& lane = LaneOf(stream.message_class());
+  for (Traffic* const sent : {&stream.counters_.sent, &lane.counters.sent}) {
+    ++sent->messages;
+    sent->bytes += size;
+  }
+  const Duration took = now_ - OperationAccess::started_at(operation);
+  lane.latencies.Record(
+      static_cast<uint64_t>(std::max<int64_t>(0, took.count())));
+}
+
 // Frames before `upto` have arrived.
 void SessionCore::Confirm(Lane& lane, uint64_t upto) {
   while (lane.entries.begin() < upto) {
     const Entry entry = lane.entries.front();
     lane.entries.PopFront();
     if (entry.operation != nullptr) {
-      ++entry.stream->counters_.messages_sent;
-      entry.stream->counters_.bytes_sent += entry.operation->size();
+      CountSent(*entry.stream, *entry.operation, entry.operation->size());
       Done(*entry.operation, absl::OkStatus());
     }
+    if (entry.access != nullptr) EndAccess(*entry.access, absl::OkStatus());
     if (entry.type == FrameType::kWritten) {
       const auto written =
           Written::Parse(std::span(entry.payload).first(entry.size));
@@ -309,7 +357,8 @@ void SessionCore::Confirm(Lane& lane, uint64_t upto) {
   lane.unsent = std::max(lane.unsent, lane.entries.begin());
 }
 
-void SessionCore::OnCompleted(uint32_t index, uint64_t serial) {
+void SessionCore::OnCompleted(uint32_t index, uint64_t serial, Instant now) {
+  SetNow(now);
   Link& link = links_[index];
   while (!link.works.empty() && link.works.begin() <= serial) {
     const LinkWork work = link.works.front();
@@ -330,6 +379,9 @@ void SessionCore::OnCompleted(uint32_t index, uint64_t serial) {
         break;
       case LinkWork::Kind::kWrite:
         WriteDone(index, work);
+        break;
+      case LinkWork::Kind::kAccess:
+        AccessDone(link, work);
         break;
     }
   }

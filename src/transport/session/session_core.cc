@@ -4,6 +4,7 @@
 #include <cassert>
 
 #include "absl/strings/str_cat.h"
+#include "transport/session/statistics.h"
 
 namespace nd::transport {
 namespace {
@@ -20,7 +21,8 @@ SessionCore::SessionCore(const Options& options, SessionMemory& memory,
       events_(events),
       links_(options.layout.links()),
       outgoing_(kMaxTransfers),
-      granted_(kMaxTransfers) {
+      granted_(kMaxTransfers),
+      accesses_(kMaxAccesses) {
   for (uint32_t i = 0; i < links_.size(); ++i) links_[i].index = i;
   links_down_ = options_.layout.links();
   for (ReceiveSlot& slot : options_.receive_slots) free_slots_.push_back(&slot);
@@ -31,7 +33,9 @@ SessionCore::SessionCore(const Options& options, SessionMemory& memory,
   }
 }
 
-SessionCore::~SessionCore() = default;
+SessionCore::~SessionCore() {
+  if (places_.local.data != nullptr) memory_.Free(places_);
+}
 
 absl::StatusOr<Stream*> SessionCore::OpenStream(MessageClass message_class,
                                                 std::string_view name) {
@@ -130,6 +134,10 @@ void SessionCore::Expire(Operation& operation) {
   absl::Status why =
       absl::DeadlineExceededError("the operation's deadline has passed");
   Stream* const stream = OperationAccess::stream(operation);
+  if (stream == nullptr && OperationAccess::is_access(operation)) {
+    return CancelAccess(static_cast<AccessOperation&>(operation),
+                        std::move(why));
+  }
   if (stream == nullptr) return EndAccept(operation, std::move(why));
   stream->Cancel(operation, std::move(why));
 }
@@ -143,14 +151,24 @@ void SessionCore::End(Stream& stream, const absl::Status& why) {
     if (transfer.stream == &stream) GiveUp(transfer, why);
   }
   stream.receiving_.End(why, state_ == State::kEnded);
+  SetStall(stream.receive_stall_, Lack::kNothing);
   MaybeForget(stream);
 }
 
 void SessionCore::DropUnsent(Stream& stream, const absl::Status& why) {
   while (Operation* const operation = stream.to_send_.first()) {
-    OperationQueue::Remove(*operation);
-    Done(*operation, why);
+    DropUnsent(*operation, why);
   }
+  SetStall(stream.send_stall_, Lack::kNothing);
+}
+
+// An operation that its stream has not sent yet.
+void SessionCore::DropUnsent(Operation& operation, absl::Status why) {
+  if (Access* const access = FindAccess(operation)) {
+    return GiveUp(*access, std::move(why));
+  }
+  OperationQueue::Remove(operation);
+  Done(operation, std::move(why));
 }
 
 void SessionCore::Unreference(Stream& stream) {
@@ -166,27 +184,33 @@ void SessionCore::MaybeForget(Stream& stream) {
                     (stream.finish_sent_ && stream.receiving_.finished());
   if (!over || !stream.closed_ || stream.references_ != 0 || stream.ready_ ||
       stream.memory_wanted_ || stream.transfer_wanted_ ||
-      !stream.receiving_.idle()) {
+      stream.access_wanted_ || !stream.receiving_.idle()) {
     return;
   }
   const auto found = streams_.find(stream.id());
   if (found == streams_.end()) return;
   --(stream.ours() ? open_ours_ : open_peers_);
+  Stalls& gone = LaneOf(stream.message_class()).counters.of_gone_streams;
+  stream.send_stall_.AddTo(gone, now_);
+  stream.receive_stall_.AddTo(gone, now_);
   forgotten_.push_back(std::move(found->second));
   streams_.erase(found);
 }
 
 void SessionCore::Pump(Instant now) {
-  now_ = now;
+  SetNow(now);
   for (;;) {
+    timed_.Stamp(now);
     timed_.Expire(now, [this](Operation& operation) { Expire(operation); });
     if (std::exchange(retry_memory_, false)) {
-      for (Stream* const stream : std::exchange(want_memory_, {})) {
+      retrying_.swap(want_memory_);
+      for (Stream* const stream : retrying_) {
         stream->memory_wanted_ = false;
         stream->receiving_.Retry();
         stream->AfterReceive();
         MaybeForget(*stream);
       }
+      retrying_.clear();
     }
     if (state_ != State::kEnded) {
       KeepAlive(now);
@@ -194,9 +218,11 @@ void SessionCore::Pump(Instant now) {
       ChooseCarriers();
       CheckEnd();
       for (Link& link : links_) SendControls(link);
+      RetryNotified();
       for (size_t i = 0; i < lanes_.size(); ++i) {
         SendLane(lanes_[i], static_cast<MessageClass>(i));
       }
+      PostAccesses();
       WriteTransfers();
       for (Link& link : links_) ReturnCredits(link);
       for (Link& link : links_) {
@@ -209,13 +235,15 @@ void SessionCore::Pump(Instant now) {
     // Callbacks may start operations, and drop streams.
     while (Operation* const operation = done_.first()) {
       OperationQueue::Remove(*operation);
+      timed_.Stamp(now);  // this may be one of those that have just begun
       OperationAccess::Finish(*operation);
     }
   }
   forgotten_.clear();
+  now_holds_ = false;
 }
 
-std::string SessionCore::Describe() const {
+std::string SessionCore::Describe(Instant now) {
   std::string text = absl::StrCat(
       "state ", static_cast<int>(state_), ", streams ", streams_.size(),
       ", free slots ", free_slots_.size(), ", free transfers ",
@@ -249,6 +277,7 @@ std::string SessionCore::Describe() const {
         ", references ", stream->references_, ", ",
         stream->receiving_.Describe(), "\n");
   }
+  absl::StrAppend(&text, transport::Describe(Statistics(now)));
   return text;
 }
 

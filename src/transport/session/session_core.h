@@ -5,6 +5,7 @@
 #ifndef ND_TRANSPORT_SESSION_SESSION_CORE_H_
 #define ND_TRANSPORT_SESSION_SESSION_CORE_H_
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -19,6 +20,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "base/histogram.h"
+#include "nd/statistics.h"
 #include "transport/frame/frame.h"
 #include "transport/frame/packet.h"
 #include "transport/session/carrier.h"
@@ -26,6 +29,7 @@
 #include "transport/session/link.h"
 #include "transport/session/operations.h"
 #include "transport/session/session_layout.h"
+#include "transport/session/stalls.h"
 #include "transport/session/stream.h"
 
 namespace nd::transport {
@@ -39,27 +43,19 @@ class SessionEvents {
   virtual void OnStreamOpened() {}
   // The link's connection is no more: it may be made anew.
   virtual void OnLinkFree(uint32_t link) { (void)link; }
-  virtual void OnNotify(const Notify& notify) { (void)notify; }
   // Nothing is under way any more. OK: both sides have said goodbye.
   virtual void OnEnded(const absl::Status& why) { (void)why; }
   // The application has called the session or a stream: Pump is due.
   virtual void OnCall() {}
+  // The time, where a call of the application's needs it, which is seldom: a
+  // stall begins or ends.
+  virtual Instant Now() { return {}; }
   // A loan was dropped. True: on another thread than the session's, where
   // Stream::Release will be called with it.
   virtual bool TakeRelease(Stream& stream, uint64_t number) {
     (void)stream, (void)number;
     return false;
   }
-};
-
-struct SessionCounters {
-  uint64_t packets_sent = 0, packets_received = 0;
-  uint64_t frames_sent = 0, frames_received = 0;
-  uint64_t writes = 0, bytes_written = 0;  // RDMA WRITEs of large messages
-  uint64_t credit_stalls = 0;  // a lane had frames and no receive of the peer's
-  uint64_t resent_frames = 0, rewritten_transfers = 0;
-  uint64_t links_lost = 0;
-  uint64_t spilled_messages = 0;
 };
 
 // One thread. After any call but the queries, call Pump.
@@ -94,8 +90,15 @@ class SessionCore {
   // A packet of so many bytes is in the oldest receive of the link.
   void OnPacket(uint32_t link, size_t bytes, Instant now);
   void OnImmediate(uint32_t link, uint32_t immediate, Instant now);
+  // With layout.ring, instead of OnPacket: one of so many bytes is in the ring,
+  // of layout.slots places, where the immediate says.
+  void OnRing(uint32_t link, uint32_t immediate, size_t bytes,
+              std::span<const std::byte> ring, Instant now);
   // All requests up to this one have succeeded.
-  void OnCompleted(uint32_t link, uint64_t serial);
+  void OnCompleted(uint32_t link, uint64_t serial, Instant now);
+  // That one failed for a reason of its own: what it accesses is not to be
+  // accessed like that. The link is lost by it, which LoseLink says next.
+  void OnRefused(uint32_t link, uint64_t serial, const absl::Status& why);
   // The connection is lost; Carrier::Shut is called.
   void LoseLink(uint32_t link, absl::Status why);
   // All that had arrived and completed was reported: the carrier is not used
@@ -112,6 +115,9 @@ class SessionCore {
   // The same as an operation.
   void Accept(AcceptOperation& operation);
   void CancelAccept(AcceptOperation& operation);
+  // A read, a write without notification, or an atomic.
+  void StartAccess(AccessOperation& operation);
+  void CancelAccess(AccessOperation& operation, absl::Status why);
   // Sends what is queued, and ends the session when the peer has done likewise,
   // which this tells it to. What has arrived is still given out.
   void Goodbye();
@@ -125,10 +131,10 @@ class SessionCore {
   Instant NextDeadline() const;
 
   bool ended() const { return state_ == State::kEnded; }
-  const SessionCounters& counters() const { return counters_; }
+  SessionStatistics Statistics(Instant now);
   size_t streams() const { return streams_.size(); }
-  // Where everything stands, in lines for people.
-  std::string Describe() const;
+  // Where everything stands, and the statistics, in lines for people.
+  std::string Describe(Instant now);
   bool LinkIsUp(uint32_t link) const {
     return links_[link].state == Link::State::kUp;
   }
@@ -138,20 +144,61 @@ class SessionCore {
 
   enum class State { kOpen, kEnding, kEnded };
 
+  // An access to a region of the peer's, from when it has its place here until
+  // nothing of it is on a link.
+  struct Access {
+    AccessOperation* operation = nullptr;  // null: it has ended before
+    Stream* stream = nullptr;              // a write's that is notified on it
+    AccessOperation::Kind kind = AccessOperation::Kind::kRead;
+    RemoteRegion region{};
+    uint64_t offset = 0;
+    uint64_t size = 0;
+    LocalPiece local;       // all of it
+    Registered registered;  // for it
+    uint64_t posted = 0;    // bytes, from the start
+    uint32_t in_flight = 0;
+    uint32_t link = 0, incarnation = 0;  // of what is notified
+    bool used = false;
+    bool queued = false;    // in accessing_
+    bool copied = false;    // in its place
+    bool notified = false;  // its frame is in the lane
+    bool lost = false;      // a link that was used
+    absl::Status end;       // not OK: given up, with this
+
+    bool is_atomic() const {
+      return kind == AccessOperation::Kind::kFetchAdd ||
+             kind == AccessOperation::Kind::kCompareSwap;
+    }
+    bool reads() const { return kind != AccessOperation::Kind::kWrite; }
+  };
   // A frame of a lane, until it is known to have arrived.
   struct Entry {
     FrameType type = FrameType::kMessage;
     uint8_t size = 0;  // of payload
     Stream* stream = nullptr;
     SendOperation* operation = nullptr;  // kMessage
+    Access* access = nullptr;            // kNotify
     std::array<std::byte, 32> payload{};
   };
+  struct ClassCounters {
+    Traffic sent, received;
+    uint64_t resent_frames = 0, rewritten_messages = 0, copied_aside = 0;
+    Stalls of_gone_streams;
+  };
   struct Lane {
+    // Frames that may be under way.
+    static constexpr uint64_t kMaxUnconfirmed = 4096;
+
     Fifo<Entry> entries;  // numbered as the lane's sequence
     uint64_t unsent = 0;  // those from here are to be sent
     uint64_t expected = 0;
     Link* carrier = nullptr;
     Fifo<Stream*> ready;
+    StallTimer stall;
+    ClassCounters counters;
+    CoarseHistogram latencies;  // of sends, nanoseconds
+
+    bool Full() const { return unsent - entries.begin() >= kMaxUnconfirmed; }
   };
   // A large message that goes out.
   struct Outgoing {
@@ -221,17 +268,21 @@ class SessionCore {
   void Queue(Stream& stream, FrameType type, const Payload& payload);
   Entry& QueueEntry(Stream* stream, MessageClass message_class, FrameType type);
   void Confirm(Lane& lane, uint64_t upto);
+  void CountSent(Stream& stream, const SendOperation& operation, uint64_t size);
 
   // transfers.cc
   void StartTransfer(Stream& stream, SendOperation& operation);
   Outgoing* FindOutgoing(uint32_t id);
   void WriteTransfers();
+  Lack WhyNoWrite(const Outgoing& transfer) const;
+  bool TakesWrites(const Link& link) const;
+  void StallWrites(Lack lack);
   bool WriteNext(Outgoing& transfer);
   bool WriteMark(Outgoing& transfer);
   void PostWrite(Outgoing& transfer, Link& link, const LocalPiece& from,
                  uint64_t offset, std::optional<uint32_t> immediate);
   void LoseWrites(uint32_t link);
-  Link* LinkForWrite(bool immediate);
+  Link* LinkForWrite(bool immediate, bool read);
   void GoOn(Outgoing& transfer);
   void SayWritten(Outgoing& transfer, WrittenStatus status);
   void EndTransfer(Outgoing& transfer, absl::Status status);
@@ -246,16 +297,37 @@ class SessionCore {
   Stream& TakeGrantBack(Granted& granted);
   const char* EndGrant(Granted& granted);
 
+  // accesses.cc
+  static absl::Status CheckNotified(const AccessOperation& operation);
+  Access* FindAccess(const Operation& operation);
+  static bool Copies(const AccessOperation& operation);
+  absl::Status MakePlaces();
+  absl::Status PrepareMemory(Access& access);
+  Access* BeginAccess(AccessOperation& operation, Stream* stream);
+  void PostAccesses();
+  void QueueAccess(Access& access);
+  Link* LinkForAccess(Access& access);
+  void PostChunk(Access& access, Link& link);
+  bool PostNotified(Access& access, Link& link);
+  bool BeginNotified(Stream& stream, AccessOperation& operation);
+  void TryAgain(Stream& stream);
+  void QueueNotify(Stream& stream, AccessOperation& operation);
+  void RetryNotified();
+  void GoOn(Access& access);
+  void GiveUp(Access& access, absl::Status why);
+  void EndAccess(Access& access, absl::Status status);
+  void AccessDone(Link& link, const LinkWork& work);
+  void AccessLost(const LinkWork& work);
+
   // receiving.cc
   ReceiveSlot* TakeReceive(Link& link, Instant now);
-  void CountReceived(Link& link);
   void OnFrame(Link& link, const FrameView& frame, ReceiveSlot& slot);
   void OnControl(Link& link, const FrameView& frame);
   void OnSequenced(Link& link, const FrameView& frame, ReceiveSlot& slot);
   void OnOpen(Link& link, const FrameView& frame);
   void OnStreamFrame(Link& link, Stream& stream, const FrameView& frame,
                      ReceiveSlot& slot);
-  void OnSessionFrame(Link& link, const FrameView& frame);
+  void OnGoodbye(Link& link, const FrameView& frame);
   const char* OnGrant(Stream& stream, const FrameView& frame);
   const char* OnWritten(Stream& stream, const FrameView& frame);
   const char* OnRevoke(Stream& stream, const FrameView& frame);
@@ -267,12 +339,25 @@ class SessionCore {
   bool WasOpened(uint32_t id) const;
   void End(Stream& stream, const absl::Status& why);
   void DropUnsent(Stream& stream, const absl::Status& why);
+  void DropUnsent(Operation& operation, absl::Status why);
   void MaybeForget(Stream& stream);
   void Done(Operation& operation, absl::Status status);
   void Expire(Operation& operation);
   void MatchAccepted();
   void EndAccept(Operation& operation, absl::Status why);
   void Unreference(Stream& stream);
+  void SetNow(Instant now) {
+    now_ = now;
+    now_holds_ = true;
+  }
+  void SetStall(StallTimer& timer, Lack lack) {
+    if (timer.lack() == lack) return;
+    if (!now_holds_) now_ = std::max(now_, events_.Now());
+    timer.Set(lack, now_);
+  }
+
+  // statistics.cc
+  Duration OldestSend(const Stream* stream, Instant now) const;
 
   bool MayLoan() const {
     return free_slots_.size() > size_t{links_down_} * layout_.slots;
@@ -284,23 +369,25 @@ class SessionCore {
   const SessionLayout& layout_ = options_.layout;
   SessionMemory& memory_;
   SessionEvents& events_;
-  State state_ = State::kOpen;
   absl::Status end_;
-  SessionCounters counters_;
   Instant now_{};
+  State state_ = State::kOpen;
+  uint32_t next_departed_ = 0;
+  uint32_t links_down_ = 0;
+  uint32_t next_write_link_ = 0;  // of the bulk class's
+  bool goodbye_sent_ = false, goodbye_heard_ = false, leaving_ = false;
+  bool retry_memory_ = false;
+  bool now_holds_ = false;  // the application has not had time since
 
   std::vector<Link> links_;
   std::vector<DepartedLink> departed_;
-  uint32_t next_departed_ = 0;
-  absl::Status last_lost_;  // why
+  absl::Status last_lost_;  // why, of one that was up
   // A link that is made anew finds all its slots here: only what is more than
   // those of the links that are down may be on loan.
   std::vector<ReceiveSlot*> free_slots_;
-  uint32_t links_down_ = 0;
   std::array<Lane, kMessageClasses> lanes_;
   Instant all_lost_at_ = Instant::max();
   uint64_t ping_number_ = 0;
-  bool goodbye_sent_ = false, goodbye_heard_ = false, leaving_ = false;
 
   absl::flat_hash_map<uint32_t, std::unique_ptr<Stream>> streams_;
   std::vector<std::unique_ptr<Stream>> forgotten_;  // until the end of Pump
@@ -314,13 +401,24 @@ class SessionCore {
   std::vector<Outgoing> outgoing_;
   std::vector<uint32_t> free_outgoing_;
   Fifo<Outgoing*> writing_;
-  uint32_t next_write_link_ = 0;  // of the bulk class's
+  StallTimer write_stall_;
   Fifo<Stream*> want_transfer_;
   std::vector<Granted> granted_;
   std::vector<uint32_t> free_granted_;
-  std::vector<Stream*> want_memory_;
+  std::vector<Stream*> want_memory_, retrying_;
   uint64_t ahead_ = 0;
-  bool retry_memory_ = false;
+
+  // Each has a place of kAccessPlace bytes for a short range, all of them in
+  // memory that is there with the first.
+  static constexpr size_t kMaxAccesses = 32;
+  static constexpr uint64_t kAccessPlace = 2048;
+  std::vector<Access> accesses_;
+  Registered places_;
+  Traffic accessed_;          // done with OK
+  OperationQueue to_access_;  // those that have no place yet
+  std::array<Fifo<Access*>, kMessageClasses> accessing_;  // to be posted
+  // Streams with a notified write that could not go on; the second is empty.
+  std::vector<Stream*> want_access_, wanted_access_;
 
   std::vector<std::byte> gathered_;  // kept so that sending does not allocate
   TimedOperations timed_;

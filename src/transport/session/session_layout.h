@@ -17,6 +17,7 @@ struct SessionLayout {
   uint32_t slots = 64;          // receives posted on each link
   uint32_t slot_size = 8192;    // longest packet
   uint32_t eager_limit = 8160;  // longest message that travels in a frame
+  bool ring = false;            // packets go by RDMA WRITE into a ring
   bool digest = false;
   Duration keepalive{};  // zero: none
   uint32_t stream_window = 256 << 10;

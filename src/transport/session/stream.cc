@@ -7,6 +7,7 @@ namespace nd {
 
 void Message::Drop() {
   bytes_ = {};
+  notification_.reset();
   if (stream_ != nullptr) std::exchange(stream_, nullptr)->Drop(index_);
 }
 
@@ -14,14 +15,37 @@ void Message::Drop() {
 
 namespace nd::transport {
 
-void Stream::Send(SendOperation& operation) {
+// What may still be sent behind what is there; else the operation is done.
+bool Stream::MaySend(Operation& operation) {
   OperationAccess::Start(operation, this);
   core_.events_.OnCall();
-  if (!end_.ok()) return core_.Done(operation, end_);
-  if (finishing_ || closed_ || core_.leaving_) {
-    return core_.Done(operation, absl::FailedPreconditionError(
-                                     "a message behind the end of the stream"));
+  if (!end_.ok()) {
+    core_.Done(operation, end_);
+    return false;
   }
+  if (finishing_ || closed_ || core_.leaving_) {
+    core_.Done(operation, absl::FailedPreconditionError(
+                              "a message behind the end of the stream"));
+    return false;
+  }
+  return true;
+}
+
+void Stream::AddToSend(Operation& operation) {
+  to_send_.Add(operation);
+  core_.timed_.Add(operation);
+  core_.MakeReady(*this);
+}
+
+void Stream::WriteWithImmediate(AccessOperation& operation) {
+  if (!MaySend(operation)) return;
+  absl::Status checked = SessionCore::CheckNotified(operation);
+  if (!checked.ok()) return core_.Done(operation, std::move(checked));
+  AddToSend(operation);
+}
+
+void Stream::Send(SendOperation& operation) {
+  if (!MaySend(operation)) return;
   if (operation.size() + kMessageCost > core_.layout_.stream_window &&
       operation.size() <= core_.layout_.eager_limit) {
     return core_.Done(operation, absl::InvalidArgumentError(absl::StrCat(
@@ -29,9 +53,7 @@ void Stream::Send(SendOperation& operation) {
                                      " bytes never fits into a window of ",
                                      core_.layout_.stream_window)));
   }
-  to_send_.Add(operation);
-  core_.timed_.Add(operation);
-  core_.MakeReady(*this);
+  AddToSend(operation);
 }
 
 void Stream::Receive(ReceiveOperation& operation) {
@@ -54,8 +76,8 @@ void Stream::Cancel(Operation& operation) {
 
 void Stream::Cancel(Operation& operation, absl::Status why) {
   if (OperationQueue::QueueOf(operation) == &to_send_) {
-    OperationQueue::Remove(operation);
-    core_.Done(operation, std::move(why));
+    core_.DropUnsent(operation, std::move(why));
+    core_.MakeReady(*this);  // what was behind it
     return;
   }
   for (SessionCore::Outgoing& transfer : core_.outgoing_) {
@@ -64,6 +86,7 @@ void Stream::Cancel(Operation& operation, absl::Status why) {
     }
   }
   receiving_.Cancel(operation, std::move(why));
+  AfterReceive();
 }
 
 void Stream::Finish() {
@@ -113,6 +136,7 @@ void Stream::AfterReceive() {
     window_queued_ = true;
     core_.QueueEntry(this, message_class_, FrameType::kWindow);
   }
+  core_.SetStall(receive_stall_, receiving_.lack());
   if (receiving_.stalled() && !memory_wanted_) {
     memory_wanted_ = true;
     core_.want_memory_.push_back(this);
@@ -134,9 +158,14 @@ void Stream::Unregister(const Registered& memory) {
 
 void Stream::Done(Operation& operation, absl::Status status) {
   if (status.ok()) {
-    ++counters_.messages_received;
-    counters_.bytes_received +=
+    const uint64_t size =
         static_cast<const ReceiveOperation&>(operation).size();
+    for (Traffic* const received :
+         {&counters_.received,
+          &core_.LaneOf(message_class_).counters.received}) {
+      ++received->messages;
+      received->bytes += size;
+    }
   }
   core_.Done(operation, std::move(status));
 }
@@ -150,12 +179,17 @@ void Stream::Revoke(uint64_t number) { core_.RevokeTransfer(*this, number); }
 
 absl::StatusOr<Registered> Stream::Allocate(uint64_t size, bool ahead) {
   if (ahead && core_.ahead_ + size > core_.options_.ahead_bytes) {
-    return absl::ResourceExhaustedError("enough is granted ahead");
+    // It comes with many a message: a copy of it takes nothing from the heap.
+    static const absl::Status& enough = *new absl::Status(
+        absl::StatusCode::kResourceExhausted, "enough is granted ahead");
+    return enough;
   }
   absl::StatusOr<Registered> buffer = core_.memory_.Allocate(size);
   if (buffer.ok() && ahead) core_.ahead_ += size;
   return buffer;
 }
+
+void Stream::Copied() { ++core_.LaneOf(message_class_).counters.copied_aside; }
 
 void Stream::NoLongerAhead(uint64_t size) { core_.ahead_ -= size; }
 

@@ -7,22 +7,22 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/clock.h"
 #include "nd/operation.h"
+#include "nd/statistics.h"
 #include "transport/frame/frame.h"
 #include "transport/session/operations.h"
 #include "transport/session/receive_side.h"
+#include "transport/session/stalls.h"
 
 namespace nd::transport {
 
 class SessionCore;
 
 struct StreamCounters {
-  uint64_t messages_sent = 0;  // done
-  uint64_t bytes_sent = 0;
-  uint64_t messages_received = 0;  // that the application has taken
-  uint64_t bytes_received = 0;
-  uint64_t window_stalls = 0;    // the peer's reader is slow
-  uint64_t transfer_stalls = 0;  // too many large messages at a time
+  Traffic sent;      // done
+  Traffic received;  // that the application has taken
+  uint64_t resent_frames = 0, rewritten_messages = 0;
 };
 
 // Belongs to its session, which destroys it once both sides have ended it and
@@ -33,7 +33,7 @@ class Stream final : private ReceiveSide::Host {
   MessageClass message_class() const { return message_class_; }
   const std::string& name() const { return name_; }
   bool ours() const { return ours_; }
-  const StreamCounters& counters() const { return counters_; }
+  StreamStatistics Statistics(Instant now);
 
   // Messages are sent, and received, in the order of these calls. The
   // operation ends at once with FAILED_PRECONDITION behind Finish or Close.
@@ -43,6 +43,9 @@ class Stream final : private ReceiveSide::Host {
   // itself ends. OUT_OF_RANGE ends a receive behind the peer's last message.
   void Send(SendOperation& operation);
   void Receive(ReceiveOperation& operation);
+  // A write into a region of the peer's; then a notification of it, in the
+  // order of the messages, which is what the peer receives. Done as a send is.
+  void WriteWithImmediate(AccessOperation& operation);
   // The operation ends as soon as its memory is free.
   void Cancel(Operation& operation);
 
@@ -72,6 +75,8 @@ class Stream final : private ReceiveSide::Host {
         send_limit_(window),
         receiving_(*this, *this, window, eager_limit) {}
 
+  bool MaySend(Operation& operation);
+  void AddToSend(Operation& operation);
   void Cancel(Operation& operation, absl::Status why);
   void AfterReceive();
 
@@ -85,6 +90,7 @@ class Stream final : private ReceiveSide::Host {
   void Revoke(uint64_t number) override;
   absl::StatusOr<Registered> Allocate(uint64_t size, bool ahead) override;
   void NoLongerAhead(uint64_t size) override;
+  void Copied() override;
   absl::StatusOr<Registered> RegisterTarget(
       std::span<std::byte> bytes) override;
 
@@ -94,6 +100,7 @@ class Stream final : private ReceiveSide::Host {
   const std::string name_;
   const bool ours_;
   StreamCounters counters_;
+  StallTimer send_stall_, receive_stall_;
 
   OperationQueue to_send_;  // not framed yet
   uint64_t sent_cost_ = 0;
@@ -106,6 +113,7 @@ class Stream final : private ReceiveSide::Host {
   bool closed_ = false;         // the application is through with it
   bool memory_wanted_ = false;  // in the session's lists
   bool transfer_wanted_ = false;
+  bool access_wanted_ = false;
   absl::Status end_;  // not OK: reset, by either side
   std::string reset_text_;
   ReceiveSide receiving_;

@@ -19,11 +19,6 @@ constexpr uint32_t PlaceOf(uint32_t id) {
   return id & ((1u << kPlaceBits) - 1);
 }
 
-// Requests of a link's queue that are left to packets.
-uint32_t PlacesForPackets(const Carrier& carrier) {
-  return std::max<uint32_t>(carrier.depth() / 4, 1);
-}
-
 }  // namespace
 
 void SessionCore::StartTransfer(Stream& stream, SendOperation& operation) {
@@ -114,7 +109,10 @@ void SessionCore::GoOn(Outgoing& transfer) {
   if (transfer.revoked || transfer.lost) {
     // To be granted again, and written from the start.
     if (transfer.in_flight > 0) return;
-    if (transfer.lost) ++counters_.rewritten_transfers;
+    if (transfer.lost) {
+      ++transfer.stream->counters_.rewritten_messages;
+      ++LaneOf(transfer.stream->message_class()).counters.rewritten_messages;
+    }
     return SayWritten(transfer, WrittenStatus::kRevoked);
   }
   if (transfer.written < transfer.size || transfer.unmarked != 0) {
@@ -174,10 +172,7 @@ void SessionCore::EndTransfer(Outgoing& transfer, absl::Status status) {
   free_outgoing_.push_back(PlaceOf(transfer.id));
   if (SendOperation* const operation =
           std::exchange(transfer.operation, nullptr)) {
-    if (status.ok()) {
-      ++stream.counters_.messages_sent;
-      stream.counters_.bytes_sent += transfer.size;
-    }
+    if (status.ok()) CountSent(stream, *operation, transfer.size);
     Done(*operation, std::move(status));
   }
   transfer.stream = nullptr;
@@ -227,13 +222,10 @@ const char* SessionCore::OnRevoke(Stream& stream, const FrameView& frame) {
   return nullptr;
 }
 
-// A link with room for a WRITE: the bulk class's in turn, or any.
-Link* SessionCore::LinkForWrite(bool immediate) {
-  const auto usable = [immediate](const Link& link) {
-    return link.state == Link::State::kUp &&
-           link.works.size() + PlacesForPackets(*link.carrier) <
-               link.carrier->depth() &&
-           (!immediate || link.CanSend(true));
+// A link with room for a WRITE, or READ: the bulk class's in turn, or any.
+Link* SessionCore::LinkForWrite(bool immediate, bool read) {
+  const auto usable = [=](const Link& link) {
+    return link.MayPost(read) && (!immediate || link.CanSend(true));
   };
   const uint32_t begin = layout_.latency_links;
   const uint32_t count = layout_.bulk_links;
@@ -250,6 +242,36 @@ Link* SessionCore::LinkForWrite(bool immediate) {
   return found == links_.end() ? nullptr : &*found;
 }
 
+// Why no link takes the next WRITE, or the mark, of a transfer.
+Lack SessionCore::WhyNoWrite(const Outgoing& transfer) const {
+  if (transfer.written == transfer.size) {
+    const int unmarked = std::countr_zero(transfer.unmarked);
+    return links_[static_cast<size_t>(unmarked)].WhyNotSend();
+  }
+  Lack lack = Lack::kConnection;
+  for (const Link& link : links_) {
+    if (!TakesWrites(link)) continue;
+    if (link.MayPost(false)) return Lack::kCredit;
+    lack = Lack::kDepth;
+  }
+  return lack;
+}
+
+bool SessionCore::TakesWrites(const Link& link) const {
+  if (link.state != Link::State::kUp) return false;
+  if (link.index >= layout_.latency_links) return true;
+  const auto bulk = std::span(links_).subspan(layout_.latency_links);
+  return std::ranges::none_of(
+      bulk, [](const Link& each) { return each.state == Link::State::kUp; });
+}
+
+void SessionCore::StallWrites(Lack lack) {
+  if (!write_stall_.Set(lack, now_)) return;
+  for (Link& link : links_) {
+    if (TakesWrites(link)) link.CountStall(lack);
+  }
+}
+
 void SessionCore::WriteTransfers() {
   while (!writing_.empty()) {
     Outgoing& transfer = *writing_.front();
@@ -258,17 +280,18 @@ void SessionCore::WriteTransfers() {
                          !transfer.lost;
     if (goes_on && !(transfer.written < transfer.size ? WriteNext(transfer)
                                                       : WriteMark(transfer))) {
-      return;
+      return StallWrites(WhyNoWrite(transfer));
     }
     writing_.PopFront();
     transfer.queued = false;
     if (goes_on) GoOn(transfer);
   }
+  write_stall_.Set(Lack::kNothing, now_);
 }
 
 // Posts the next WRITE of a transfer. False where no link has room.
 bool SessionCore::WriteNext(Outgoing& transfer) {
-  Link* const link = LinkForWrite(transfer.by_immediate);
+  Link* const link = LinkForWrite(transfer.by_immediate, false);
   if (link == nullptr) return false;
   // The piece that it begins in.
   uint64_t begin = 0;
@@ -286,7 +309,7 @@ bool SessionCore::WriteNext(Outgoing& transfer) {
   } else {
     transfer.unmarked |= 1u << link->index;
   }
-  counters_.bytes_written += length;
+  link->counters.bytes_written += length;
   const uint64_t offset = transfer.written;
   transfer.written += length;
   PostWrite(
@@ -321,7 +344,7 @@ void SessionCore::PostWrite(Outgoing& transfer, Link& link,
   if (immediate) ++link.sent;
   transfer.used |= 1u << link.index;
   ++transfer.in_flight;
-  ++counters_.writes;
+  ++link.counters.writes;
   link.carrier->Write(
       link.works.end(), from,
       {.address = transfer.grant.address + offset, .rkey = transfer.grant.rkey},
@@ -450,7 +473,7 @@ void SessionCore::OnImmediate(uint32_t index, uint32_t immediate, Instant now) {
   Link& link = links_[index];
   ReceiveSlot* const slot = TakeReceive(link, now);
   if (slot == nullptr) return;
-  CountReceived(link);
+  ++link.received;
   ReplaceSlot(link, *slot);
   const WrittenImmediate written = WrittenImmediate::Decode(immediate);
   const auto waits = [&](const Granted& each) {

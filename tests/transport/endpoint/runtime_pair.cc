@@ -69,7 +69,7 @@ absl::StatusOr<verbs::QueuePair*> Side::Prepare(uint32_t link,
 }
 
 void Side::Open(uint32_t link, std::unique_ptr<verbs::CmId> id) {
-  On([&] { runtime_->OpenLink(link, std::move(id)); });
+  On([&] { runtime_->OpenLink(link, std::move(id), {}); });
 }
 
 void Side::Abandon(uint32_t link) {

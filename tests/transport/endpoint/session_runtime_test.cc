@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <deque>
 #include <memory>
@@ -123,6 +124,127 @@ TEST_P(RuntimeByProgress, ManyThreadsUseStreamsOfTheirOwn) {
     });
   }
   for (std::thread& each : threads) each.join();
+}
+
+// A ping-pong that lives in callbacks, all on the thread of its reactor.
+class Player {
+ public:
+  Player(Stream& stream, bool serves, uint32_t rounds)
+      : stream_(stream), rounds_(rounds), to_send_(serves ? 1 : 0) {
+    send_.OnDone(
+        [](Operation&, void* its) { static_cast<Player*>(its)->OnSent(); },
+        this);
+    receive_.OnDone(
+        [](Operation&, void* its) { static_cast<Player*>(its)->OnReceived(); },
+        this);
+  }
+  void Start() {
+    stream_.Receive(receive_);
+    MaybeSend();
+  }
+  bool done() const { return done_; }
+
+ private:
+  static size_t SizeOf(uint32_t round) { return round * 997 % 20'000; }
+
+  void MaybeSend() {
+    if (sent_ == to_send_ || send_.pending()) return;
+    send_.set_piece({.bytes = std::span(bytes_).first(SizeOf(sent_++))});
+    stream_.Send(send_);
+  }
+  void OnSent() {
+    EXPECT_TRUE(send_.status().ok()) << send_.status();
+    MaybeSend();
+    if (received_ == rounds_ && sent_ == rounds_) done_ = true;
+  }
+  void OnReceived() {
+    ASSERT_TRUE(receive_.status().ok()) << receive_.status();
+    EXPECT_EQ(receive_.size(), SizeOf(received_));
+    receive_.message().Drop();
+    ++received_;
+    to_send_ = std::min(to_send_ + 1, rounds_);
+    if (received_ < rounds_) stream_.Receive(receive_);
+    MaybeSend();
+    if (received_ == rounds_ && sent_ == rounds_ && !send_.pending()) {
+      done_ = true;
+    }
+  }
+
+  Stream& stream_;
+  const uint32_t rounds_;
+  uint32_t to_send_, sent_ = 0, received_ = 0;
+  const std::vector<std::byte> bytes_ = std::vector<std::byte>(20'000);
+  SendOperation send_;
+  ReceiveOperation receive_;
+  std::atomic<bool> done_{false};
+};
+
+// What an application of eight threads does, for ThreadSanitizer: each has a
+// reactor that it runs itself, and more threads post to these.
+TEST_F(Runtime, EightThreadsRunTheirReactorsAndOthersPostToThem) {
+  // Abseil's table of errors is made here: TSan does not see how the library,
+  // which is not built with it, would guard that against several threads.
+  (void)absl::ErrnoToStatus(ENOMEM, "");
+  constexpr size_t kPairs = 4;
+  constexpr uint32_t kRounds = 60;
+  std::vector<std::unique_ptr<RuntimePair>> pairs;
+  std::deque<Player> players;
+  std::vector<std::array<Stream*, 2>> posted;
+  for (size_t i = 0; i < kPairs; ++i) {
+    RuntimePair& pair = *pairs.emplace_back(std::make_unique<RuntimePair>(
+        i % 2 == 0 ? Progress::kEvent : Progress::kAdaptive));
+    ASSERT_TRUE(pair.ConnectAll().ok());
+    const auto own = pair.OpenStream(0, MessageClass::kLatency);
+    for (size_t side = 0; side < 2; ++side) {
+      players.emplace_back(*own[side], side == 0, kRounds);
+    }
+    posted.push_back(pair.OpenStream(1, MessageClass::kBulk));
+  }
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> runners, posters;
+  for (size_t i = 0; i < 2 * kPairs; ++i) {
+    Engine& engine = pairs[i / 2]->side(i % 2).engine();
+    engine.Stop();
+    runners.emplace_back([&engine, &stop, player = &players[i]] {
+      engine.Adopt();
+      player->Start();
+      engine.RunUntil([&stop] { return stop.load(); }, Late());
+    });
+  }
+  for (size_t i = 0; i < kPairs; ++i) {
+    posters.emplace_back([&side = pairs[i]->side(0), end = posted[i][0]] {
+      for (uint32_t n = 0; n < kRounds; ++n) {
+        const absl::Status sent = SendFrom(side, *end, MessageOf(n * 150, n));
+        EXPECT_TRUE(sent.ok()) << sent;
+      }
+    });
+    posters.emplace_back([&side = pairs[i]->side(1), end = posted[i][1]] {
+      for (uint32_t n = 0; n < kRounds; ++n) {
+        ExpectFrom(side, *end, MessageOf(n * 150, n));
+      }
+    });
+  }
+  for (std::thread& each : posters) each.join();
+  EXPECT_TRUE(UntilTrue([&players] {
+                return std::ranges::all_of(
+                    players, [](const Player& each) { return each.done(); });
+              }).ok());
+  stop = true;
+  for (const auto& pair : pairs) {
+    for (size_t side = 0; side < 2; ++side) pair->side(side).engine().Nudge();
+  }
+  for (std::thread& each : runners) each.join();
+  for (const auto& pair : pairs) {
+    for (size_t side = 0; side < 2; ++side) {
+      EXPECT_TRUE(pair->side(side).engine().Start().ok());
+      SessionStatistics statistics;
+      pair->side(side).On([&] {
+        statistics = pair->side(side).runtime().core().Statistics(Late());
+      });
+      EXPECT_EQ(statistics.latency.sent.messages, kRounds);
+      EXPECT_EQ(statistics.latency.received.messages, kRounds);
+    }
+  }
 }
 
 // Loans that are dropped while the reactor is busy with something else find no

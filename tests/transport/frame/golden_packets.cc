@@ -318,11 +318,11 @@ std::vector<GoldenPacket> GoldenPackets() {
        .digest = false,
        .bytes = Hex({
            "01 0a 00 00",              // version 1, Notify, no flags, latency
-           "00 00 00 00",              // the session
+           "05 00 00 00",              // stream 5
            "0b 00 00 00",              // sequence 0xb
            "20 00 00 00",              // length 32
            "49 00 00 00",              // credits 0x49
-           "00 00 00 00",              // no window
+           "00 20 00 00",              // window 0x2000
            "00 00 00 00",              // no digest
            "00 00 00 00",              // reserved
            "88 77 66 55 44 33 22 11",  // region
@@ -332,9 +332,11 @@ std::vector<GoldenPacket> GoldenPackets() {
            "00 00 00 00",              // reserved
        }),
        .frames = {{{.type = FrameType::kNotify,
+                    .stream = 5,
                     .sequence = 0xb,
                     .length = 32,
-                    .credits = 0x49},
+                    .credits = 0x49,
+                    .window = 0x2000},
                    Notify{.region = 0x1122334455667788,
                           .offset = 0x1000,
                           .size = 0x200000000,

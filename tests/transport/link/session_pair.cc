@@ -117,16 +117,29 @@ void SessionPair::Connect(uint32_t link) {
             .depth = kDepth,
             .max_pieces = std::clamp(
                 static_cast<uint32_t>(side.context->limits().max_sge), 1u, 2u),
-            .max_write = OrDie(side.context->QueryPort(1)).attr.max_msg_sz},
+            .max_write = OrDie(side.context->QueryPort(1)).attr.max_msg_sz,
+            .ring_places = side.layout.ring ? side.layout.slots : 0},
         std::move(qps[i]),
         OrDie(side.slot_pool->Allocate(size_t{kDepth} * side.layout.slot_size)),
+        side.layout.ring
+            ? OrDie(side.loan_pool->Allocate(size_t{side.layout.slots} *
+                                             side.layout.slot_size))
+            : Buffer(),
         *side.core);
     side.core->AddLink(link, 0, *side.carriers[link]);
     ASSERT_TRUE(qp.ToRtr(path).ok());
     ASSERT_TRUE(qp.ToRts(path).ok());
   }
   const Instant now = Clock::Monotonic().Now();
-  for (const auto& side : sides_) side->core->OpenLink(link, now);
+  for (size_t i = 0; i < 2; ++i) {
+    const Buffer& ring = sides_[1 - i]->carriers[link]->ring();
+    if (ring.size() != 0) {
+      sides_[i]->carriers[link]->set_peer_ring(
+          {.address = reinterpret_cast<uintptr_t>(ring.data()),
+           .rkey = ring.rkey()});
+    }
+    sides_[i]->core->OpenLink(link, now);
+  }
 }
 
 void SessionPair::Break(size_t side, uint32_t link) {

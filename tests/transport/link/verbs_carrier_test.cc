@@ -45,8 +45,9 @@ struct Exchange {
   void ExpectNext() {
     ReceiveOperation operation;
     to->Receive(operation);
+    const Instant now = Clock::Monotonic().Now();
     ASSERT_TRUE(pair.Run([&operation] { return operation.done(); }))
-        << pair.core(0).Describe() << pair.core(1).Describe();
+        << pair.core(0).Describe(now) << pair.core(1).Describe(now);
     ASSERT_TRUE(operation.status().ok()) << operation.status();
     const std::span<const std::byte> bytes = operation.message().bytes();
     ASSERT_EQ(bytes.size(), messages[received].size());
@@ -78,6 +79,7 @@ class SessionOnVerbsByLayout : public verbs::RdmaTest,
     SessionLayout layout;
     layout.digest = (GetParam() & 1) != 0;
     layout.bulk_links = (GetParam() & 2) != 0 ? 3 : 1;
+    layout.ring = (GetParam() & 4) != 0;
     return layout;
   }
 };
@@ -113,8 +115,8 @@ TEST_P(SessionOnVerbsByLayout, ALinkThatBreaksLosesNothing) {
   EXPECT_FALSE(pair.core(1).LinkIsUp(1));
 }
 
-INSTANTIATE_TEST_SUITE_P(DigestAndLinks, SessionOnVerbsByLayout,
-                         testing::Range(0, 4));
+INSTANTIATE_TEST_SUITE_P(DigestLinksAndRing, SessionOnVerbsByLayout,
+                         testing::Range(0, 8));
 
 TEST_F(SessionOnVerbs, WithoutAnyLinkLeftOperationsEndAndSayWhy) {
   // No connection manager tells the other end.

@@ -103,6 +103,25 @@ TEST_F(CacheTest, HitTakesNothingFromTheHeap) {
   EXPECT_EQ(AllocationsOfThisThread(), before);
 }
 
+// The registrar's own is not the cache's to save.
+TEST_F(CacheTest, OnceWarmOnlyTheRegistrarTakesFromTheHeap) {
+  Make({.keep = Cache::Keep::kLocal, .max_entries = 8});
+  const auto round = [this] {
+    for (uint64_t i = 0; i < 100; ++i) {
+      const Cache::Use peers = Acquire(i * 100, 50, kRemote);
+      const Cache::Use ours = Acquire(i * 100, 50);
+      Invalidate((i - 3) * 100, 50);
+    }
+  };
+  for (int i = 0; i < 2; ++i) round();
+  const uint64_t before = AllocationsOfThisThread();
+  const uint32_t registered = registrar->made;
+  round();
+  const uint64_t taken = AllocationsOfThisThread() - before;
+  EXPECT_EQ(taken, registrar->made - registered);
+  EXPECT_GT(taken, 150u);
+}
+
 TEST_F(CacheTest, WhatReachesBeyondAnEntryIsAnEntryOfItsOwn) {
   Make({.keep = Cache::Keep::kLocal});
   EXPECT_EQ(Serves(1000, 500), 1u);

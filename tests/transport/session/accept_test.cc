@@ -118,6 +118,17 @@ TEST(Accept, EndsWithItsSession) {
   EXPECT_EQ(late.status().code(), absl::StatusCode::kAborted);
 }
 
+TEST(SetUp, AConnectionThatWasNeverOpenEndsNothing) {
+  LoneSession session(false, {}, false);
+  session.Connect(0, false);
+  session.Lose(0);
+  EXPECT_TRUE(session.finished(0));
+  EXPECT_FALSE(session.ended());
+  session.Connect(0);
+  Open(session, 1);
+  EXPECT_NE(session.core().AcceptStream(), nullptr);
+}
+
 // A connection's set-up may take long.
 TEST(Reconnect, NothingIsDueWhileTheOnlyLinkIsSetUp) {
   LoneSession session(false, milliseconds(100));

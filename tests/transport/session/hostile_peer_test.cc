@@ -50,6 +50,50 @@ TEST(HostilePeer, BytesThatAreNoPacketEndTheSession) {
   ExpectAccused(session, "version");
 }
 
+// A packet of one frame that says nothing but its credits.
+std::vector<std::byte> Packet() {
+  std::vector<std::byte> room(64);
+  PacketWriter writer(room, false);
+  EXPECT_TRUE(writer.Append({.type = FrameType::kCredit, .credits = 8}, {}));
+  return {writer.written().begin(), writer.written().end()};
+}
+
+TEST(Ring, PacketsComeInItsPlacesInTurn) {
+  LoneSession session;
+  for (uint32_t i = 0; i < 3 * session.layout().slots; ++i) {
+    ASSERT_TRUE(session.GiveRing(0, i % session.layout().slots, Packet()));
+  }
+  EXPECT_FALSE(session.ended());
+  EXPECT_EQ(
+      session.core().Statistics(session.now()).connections[0].frames_received,
+      3u * session.layout().slots);
+}
+
+TEST(HostilePeer, APacketInAnotherPlaceOfTheRingEndsTheSession) {
+  LoneSession session;
+  session.GiveRing(0, 0, Packet());
+  session.GiveRing(0, 2, Packet());
+  ExpectAccused(session, "in place 2 of the ring, where 1 was due");
+}
+
+TEST(HostilePeer, APlaceBeyondTheRingEndsTheSession) {
+  LoneSession session;
+  session.GiveRing(0, session.layout().slots, Packet());
+  ExpectAccused(session, "of the ring, where 0 was due");
+}
+
+TEST(HostilePeer, APacketLongerThanAPlaceOfTheRingEndsTheSession) {
+  LoneSession session;
+  session.GiveRing(0, 0, std::vector<std::byte>(1025));
+  ExpectAccused(session, "a packet of 1025 bytes in place 0");
+}
+
+TEST(HostilePeer, ARingWhereNoneWasAgreedEndsTheSession) {
+  LoneSession session;
+  session.GiveImmediate(0, kRingSlot);
+  ExpectAccused(session, "an immediate that no grant waits for");
+}
+
 TEST(HostilePeer, CreditsBeyondTheSlotsEndTheSession) {
   LoneSession session;
   session.Give(0, {.type = FrameType::kCredit, .credits = 9});

@@ -32,8 +32,16 @@ class LoneSession final : public SessionEvents {
     std::optional<uint32_t> immediate;
   };
 
+  struct Fetched {  // a READ, or an atomic
+    uint32_t link = 0;
+    RemotePlace from;
+    LocalPiece into;
+    std::optional<AtomicRequest> atomic;
+  };
+
   // The session is the server's end: the peer opens streams as a client.
-  explicit LoneSession(bool digest = false, Duration reconnect = {}) {
+  explicit LoneSession(bool digest = false, Duration reconnect = {},
+                       bool connected = true) {
     layout_.slots = 8;
     layout_.slot_size = 1024;
     layout_.eager_limit = 900;
@@ -51,7 +59,7 @@ class LoneSession final : public SessionEvents {
         SessionCore::Options{
             .layout = layout_, .receive_slots = slots_, .reconnect = reconnect},
         memory_, *this);
-    for (uint32_t i = 0; i < kLinks; ++i) Connect(i);
+    for (uint32_t i = 0; connected && i < kLinks; ++i) Connect(i);
   }
   ~LoneSession() override { core_.reset(); }
 
@@ -59,8 +67,12 @@ class LoneSession final : public SessionEvents {
   const SessionLayout& layout() const { return layout_; }
   const std::vector<Sent>& sent() const { return sent_; }
   const std::vector<Written>& writes() const { return writes_; }
+  const std::vector<Fetched>& reads() const { return reads_; }
+  uint32_t read_depth = 4;
   const std::optional<absl::Status>& ended() const { return ended_; }
   Instant now() const { return now_; }
+  // Time passes without a turn.
+  void Sleep(Duration duration) { now_ += duration; }
   void Wait(Duration duration) {
     now_ += duration;
     Pump();
@@ -114,11 +126,31 @@ class LoneSession final : public SessionEvents {
     Pump();
     return true;
   }
+  // As a packet in the ring; `place` says where, and where it is not due.
+  bool GiveRing(uint32_t link, uint32_t place,
+                std::span<const std::byte> bytes) {
+    Link& its = *links_[link];
+    if (its.receives.empty() || its.finished) return false;
+    its.receives.pop_front();
+    ring_.resize(size_t{layout_.slots} * layout_.slot_size);
+    const size_t begin = size_t{place % layout_.slots} * layout_.slot_size;
+    std::copy_n(bytes.begin(), std::min(bytes.size(), ring_.size() - begin),
+                &ring_[begin]);
+    core_->OnRing(link, place << 16 | kRingSlot, bytes.size(), ring_, now_);
+    Pump();
+    return true;
+  }
   // All that was posted on the link has succeeded.
   void Complete(uint32_t link) {
     Link& its = *links_[link];
     if (its.finished || its.posted == 0) return;
-    core_->OnCompleted(link, its.posted - 1);
+    core_->OnCompleted(link, its.posted - 1, now_);
+    Pump();
+  }
+  // The peer refused what was posted last on the link.
+  void Refuse(uint32_t link, const absl::Status& why) {
+    core_->OnRefused(link, links_[link]->posted - 1, why);
+    core_->LoseLink(link, why);
     Pump();
   }
   void Lose(uint32_t link) {
@@ -149,6 +181,7 @@ class LoneSession final : public SessionEvents {
     uint32_t depth() const override { return 16; }
     uint32_t max_pieces() const override { return 2; }
     uint64_t max_write() const override { return 1 << 20; }
+    uint32_t read_depth() const override { return owner.read_depth; }
     std::span<std::byte> SendSlot(uint64_t number) override {
       return slots[number % slots.size()];
     }
@@ -173,6 +206,16 @@ class LoneSession final : public SessionEvents {
       posted = serial + 1;
       owner.writes_.push_back({index, to, from.length, immediate});
     }
+    void Read(uint64_t serial, const LocalPiece& into,
+              const RemotePlace& from) override {
+      posted = serial + 1;
+      owner.reads_.push_back({index, from, into, {}});
+    }
+    void Atomic(uint64_t serial, const LocalPiece& into, const RemotePlace& at,
+                const AtomicRequest& what) override {
+      posted = serial + 1;
+      owner.reads_.push_back({index, at, into, what});
+    }
     void PostReceive(ReceiveSlot& slot) override { receives.push_back(&slot); }
     void Flush() override {}
     void Shut() override { shut = true; }
@@ -187,6 +230,7 @@ class LoneSession final : public SessionEvents {
   };
 
   void OnEnded(const absl::Status& why) override { ended_ = why; }
+  Instant Now() override { return now_; }
 
   SessionLayout layout_;
   SimMemory memory_{1 << 20};
@@ -198,6 +242,8 @@ class LoneSession final : public SessionEvents {
   std::array<uint32_t, kMessageClasses> next_{};
   std::vector<Sent> sent_;
   std::vector<Written> writes_;
+  std::vector<Fetched> reads_;
+  std::vector<std::byte> ring_;
   std::optional<absl::Status> ended_;
   Instant now_{};
 };

@@ -292,7 +292,28 @@ std::string Traffic::Verdict() const {
                           " were sent and ", to->got.size(), " came");
     }
   }
-  return "";
+  return CheckStatistics();
+}
+
+std::string Traffic::CheckStatistics() const {
+  uint64_t sent = 0, counted_sent = 0, counted_received = 0, timed = 0;
+  for (const Flow& flow : flows_) sent += flow.sent.size();
+  for (size_t side = 0; side < 2; ++side) {
+    const SessionStatistics statistics =
+        world_.core(side).Statistics(world_.now());
+    for (const ClassStatistics* its : {&statistics.latency, &statistics.bulk}) {
+      counted_sent += its->sent.messages;
+      counted_received += its->received.messages;
+      timed += its->send_latency.count;
+    }
+  }
+  if (counted_sent == sent && counted_received == delivered() &&
+      timed == sent) {
+    return "";
+  }
+  return absl::StrCat(sent, " were sent and ", delivered(),
+                      " came; the statistics say ", counted_sent, " and ",
+                      counted_received, ", and that ", timed, " took time");
 }
 
 }  // namespace nd::transport

@@ -37,6 +37,7 @@ class Traffic {
 
  private:
   struct Flow;
+  std::string CheckStatistics() const;
   void OpenStream(size_t side);
   void AcceptAll(size_t side);
   void Attach(size_t side, Stream& stream);

@@ -50,17 +50,15 @@ uint32_t SimMemory::AddRegion(std::span<std::byte> bytes) {
   return key;
 }
 
-bool SimMemory::Write(const RemotePlace& to, std::span<const std::byte> bytes) {
-  const auto found = regions_.find(to.rkey);
-  if (found == regions_.end()) return false;
+std::byte* SimMemory::At(const RemotePlace& place, size_t size) {
+  const auto found = regions_.find(place.rkey);
+  if (found == regions_.end()) return nullptr;
   const auto begin = reinterpret_cast<uint64_t>(found->second.data);
-  if (to.address < begin ||
-      to.address + bytes.size() > begin + found->second.size) {
-    return false;
+  if (place.address < begin ||
+      place.address + size > begin + found->second.size) {
+    return nullptr;
   }
-  std::memcpy(reinterpret_cast<std::byte*>(to.address), bytes.data(),
-              bytes.size());
-  return true;
+  return reinterpret_cast<std::byte*>(place.address);
 }
 
 // --- connections ---
@@ -80,7 +78,8 @@ class SimWorld::End final : public Carrier {
 
   uint32_t depth() const override { return world_.options_.depth; }
   uint32_t max_pieces() const override { return 2; }
-  uint64_t max_write() const override { return 1 << 30; }
+  uint64_t max_write() const override { return world_.options_.max_write; }
+  uint32_t read_depth() const override { return world_.options_.read_depth; }
   std::span<std::byte> SendSlot(uint64_t number) override {
     return slots_[number % slots_.size()];
   }
@@ -91,8 +90,10 @@ class SimWorld::End final : public Carrier {
     for (const LocalPiece& piece : more) {
       packet.insert(packet.end(), piece.data, piece.data + piece.length);
     }
-    Post(serial, signal, [this, packet = std::move(packet)] {
+    const uint64_t place = taken_++ % world_.options_.layout.slots;
+    Post(serial, signal, [this, place, packet = std::move(packet)] {
       End& peer = Peer();
+      if (world_.options_.layout.ring) return peer.TakeIntoRing(place, packet);
       ReceiveSlot* const into = peer.TakeReceive();
       if (into == nullptr) return;
       if (packet.size() > world_.options_.layout.slot_size) {
@@ -106,18 +107,47 @@ class SimWorld::End final : public Carrier {
   }
   void Write(uint64_t serial, const LocalPiece& from, const RemotePlace& to,
              std::optional<uint32_t> immediate, bool signal) override {
+    if (immediate) ++taken_;
     // The device reads the memory when it sends: late.
-    Post(serial, signal, [this, from, to, immediate] {
+    Post(serial, signal, [this, serial, from, to, immediate] {
       End& peer = Peer();
-      if (!world_.sides_[peer.side_]->memory.Write(to,
-                                                   {from.data, from.length})) {
-        world_.Fault("a WRITE to memory that is not the session's");
-      }
+      std::byte* const there = peer.Touch(serial, to, from.length, *this);
+      if (there == nullptr) return;
+      std::memcpy(there, from.data, from.length);
       if (!immediate) return;
       if (peer.TakeReceive() == nullptr) return;
       peer.Report([&peer, value = *immediate] {
         peer.Core().OnImmediate(peer.link_, value, peer.world_.now_);
       });
+    });
+  }
+  void Read(uint64_t serial, const LocalPiece& into,
+            const RemotePlace& from) override {
+    StartRead();
+    Post(serial, true, [this, serial, into, from] {
+      const std::byte* const there =
+          Peer().Touch(serial, from, into.length, *this);
+      --reads_;
+      if (there != nullptr) std::memcpy(into.data, there, into.length);
+    });
+  }
+  void Atomic(uint64_t serial, const LocalPiece& into, const RemotePlace& at,
+              const AtomicRequest& what) override {
+    StartRead();
+    Post(serial, true, [this, serial, into, at, what] {
+      std::byte* const there =
+          Peer().Touch(serial, at, sizeof(uint64_t), *this);
+      --reads_;
+      if (there == nullptr) return;
+      uint64_t value = 0;
+      std::memcpy(&value, there, sizeof(value));
+      std::memcpy(into.data, &value, sizeof(value));
+      if (!what.compare) {
+        value += what.compare_add;
+      } else if (value == what.compare_add) {
+        value = what.swap;
+      }
+      std::memcpy(there, &value, sizeof(value));
     });
   }
   void PostReceive(ReceiveSlot& slot) override { receives_.push_back(&slot); }
@@ -149,6 +179,43 @@ class SimWorld::End final : public Carrier {
     return slot;
   }
 
+  // Nothing keeps the peer from a place that is still read, but its credits.
+  void TakeIntoRing(uint64_t place, const std::vector<std::byte>& packet) {
+    const SessionLayout& layout = world_.options_.layout;
+    if (TakeReceive() == nullptr) return;
+    if (ring_.empty()) ring_.resize(size_t{layout.slots} * layout.slot_size);
+    std::memcpy(&ring_[place * layout.slot_size], packet.data(), packet.size());
+    Report([this, place, size = packet.size()] {
+      Core().OnRing(link_, static_cast<uint32_t>(place << 16 | kRingSlot), size,
+                    ring_, world_.now_);
+    });
+  }
+
+  // Memory of this end that the other's request `serial` touches. Null: it may
+  // not, and the connection breaks.
+  std::byte* Touch(uint64_t serial, const RemotePlace& place, size_t size,
+                   End& by) {
+    SimMemory& memory = world_.sides_[side_]->memory;
+    std::byte* const found = memory.At(place, size);
+    if (found != nullptr) return found;
+    if (!memory.WasPublished(place.rkey)) {
+      world_.Fault("a request for memory that is not the session's");
+    }
+    pair_->broken = true;
+    const absl::Status why = absl::InternalError("remote access error");
+    by.Report([&by, serial, why] {
+      if (!by.shut_) by.Core().OnRefused(by.link_, serial, why);
+      by.Lose(why);
+    });
+    Report([this, why] { Lose(why); });
+    return nullptr;
+  }
+  void StartRead() {
+    if (++reads_ > world_.options_.read_depth) {
+      world_.Fault("more READs than the connection takes");
+    }
+  }
+
   void Post(uint64_t serial, bool signal, std::function<void()> execute) {
     if (serial != next_serial_++) world_.Fault("serials have a gap");
     if (++outstanding_ > world_.options_.depth) {
@@ -160,6 +227,7 @@ class SimWorld::End final : public Carrier {
               [this, serial, signal, execute = std::move(execute)] {
                 if (pair_->broken) return;
                 execute();
+                if (pair_->broken) return;
                 ++executed_;
                 acks_at_ = std::max(acks_at_, world_.now_) +
                            world_.Chance(world_.options_.max_delay);
@@ -168,7 +236,7 @@ class SimWorld::End final : public Carrier {
                   if (pair_->broken) return;
                   Report([this, serial] {
                     outstanding_ = next_serial_ - serial - 1;
-                    Core().OnCompleted(link_, serial);
+                    Core().OnCompleted(link_, serial, world_.now_);
                   });
                 });
               });
@@ -191,6 +259,9 @@ class SimWorld::End final : public Carrier {
   uint64_t next_serial_ = 0;
   uint64_t outstanding_ = 0;
   uint64_t executed_ = 0;
+  std::vector<std::byte> ring_;
+  uint64_t taken_ = 0;  // receives of the peer's
+  uint32_t reads_ = 0;
   Instant executes_at_{}, acks_at_{}, reports_at_{};
 };
 

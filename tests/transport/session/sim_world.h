@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -30,13 +31,24 @@ class SimMemory final : public SessionMemory {
       std::span<const std::byte> bytes) override;
   absl::StatusOr<Registered> RegisterTarget(
       std::span<std::byte> bytes) override;
+  absl::StatusOr<Registered> RegisterSink(std::span<std::byte> bytes) override {
+    return RegisterTarget(bytes);
+  }
   void Unregister(const Registered& memory) override;
 
-  // What a WRITE of the peer's does; false where it may not.
-  bool Write(const RemotePlace& to, std::span<const std::byte> bytes);
+  // What a request of the peer's may touch; null where it may not.
+  std::byte* At(const RemotePlace& place, size_t size);
   // So is what an application has registered itself.
   uint32_t AddRegion(std::span<std::byte> bytes);
   void RemoveRegion(uint32_t rkey) { regions_.erase(rkey); }
+  // As AddRegion, for the peer: who touches it when it is no more is refused,
+  // and that is no fault.
+  uint32_t Publish(std::span<std::byte> bytes) {
+    const uint32_t key = AddRegion(bytes);
+    published_.insert(key);
+    return key;
+  }
+  bool WasPublished(uint32_t rkey) const { return published_.contains(rkey); }
   size_t regions() const { return regions_.size(); }
 
  private:
@@ -50,6 +62,7 @@ class SimMemory final : public SessionMemory {
   uint64_t used_ = 0;
   uint32_t next_key_ = 100;
   std::map<uint32_t, Region> regions_;
+  std::set<uint32_t> published_;
 };
 
 struct SimOptions {
@@ -59,6 +72,8 @@ struct SimOptions {
   Duration reconnect{};
   Duration max_delay = std::chrono::microseconds(20);
   uint32_t depth = 16;
+  uint32_t read_depth = 4;
+  uint64_t max_write = 1 << 30;
 };
 
 class SimWorld {
@@ -103,6 +118,7 @@ class SimWorld {
     Side(SimWorld& owner, const SimOptions& options, bool client);
     void OnLinkFree(uint32_t link) override;
     void OnEnded(const absl::Status& why) override { ended = why; }
+    Instant Now() override { return world.now(); }
 
     SimWorld& world;
     const size_t index;

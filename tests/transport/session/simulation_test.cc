@@ -1,43 +1,18 @@
 // Sessions under seeded chance: no message is lost, doubled, reordered or
 // changed, nothing hangs, no receive is wanting, and no WRITE meets memory that
 // is the application's again.
-//
-// ND_SESSION_SEEDS=n and ND_SESSION_FIRST_SEED=n try others than the default.
 #include <gtest/gtest.h>
 
 #include <cstdint>
 #include <string>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "base/environment.h"
+#include "transport/session/seeds.h"
 #include "transport/session/sim_traffic.h"
 #include "transport/session/sim_world.h"
 
 namespace nd::transport {
 namespace {
-
-uint64_t Setting(const char* name, uint64_t otherwise) {
-  uint64_t value = 0;
-  return absl::SimpleAtoi(Environment(name), &value) ? value : otherwise;
-}
-
-SimOptions RandomOptions(Random& random) {
-  SimOptions options;
-  SessionLayout& layout = options.layout;
-  layout.latency_links = 1 + static_cast<uint32_t>(random.Below(2));
-  layout.bulk_links = static_cast<uint32_t>(random.Below(4));
-  layout.slots = 4 + static_cast<uint32_t>(random.Below(13));
-  layout.slot_size = 512 << random.Below(3);
-  layout.eager_limit = layout.slot_size - 32;
-  layout.digest = random.OneIn(2);
-  layout.stream_window = 4096 << random.Below(3);
-  layout.max_streams = 64;
-  options.spare_slots = static_cast<uint32_t>(random.Below(8));
-  options.depth = 8 + static_cast<uint32_t>(random.Below(17));
-  options.budget = uint64_t{512} << 10;
-  return options;
-}
 
 class Sessions {
  public:
@@ -61,8 +36,9 @@ class Sessions {
     const bool done = world_.Run([this] { return traffic_.done(); });
     if (!world_.fault().empty()) return world_.fault();
     if (!done) {
-      return absl::StrCat("it hangs\nclient: ", world_.core(0).Describe(),
-                          "server: ", world_.core(1).Describe());
+      return absl::StrCat(
+          "it hangs\nclient: ", world_.core(0).Describe(world_.now()),
+          "server: ", world_.core(1).Describe(world_.now()));
     }
     return traffic_.Verdict();
   }
@@ -74,17 +50,6 @@ class Sessions {
   SimWorld world_;
   Traffic traffic_;
 };
-
-template <typename One>
-void ForEachSeed(One one) {
-  const uint64_t first = Setting("ND_SESSION_FIRST_SEED", 1);
-  const uint64_t count = Setting("ND_SESSION_SEEDS", 50);
-  for (uint64_t seed = first; seed < first + count; ++seed) {
-    SeededRandom random(seed);
-    const std::string verdict = one(random, seed);
-    ASSERT_EQ(verdict, "") << "seed " << seed;
-  }
-}
 
 TEST(SessionSimulation, EveryMessageArrivesOnceAndInOrder) {
   ForEachSeed([](Random& random, uint64_t seed) {
