@@ -121,6 +121,46 @@ class AcceptAwaiting : public api::Awaiting<AcceptOperation> {
   Session& session_;
 };
 
+class AccessAwaiting : public api::Awaiting<AccessOperation> {
+ public:
+  // `set` says what: operations have no copies. With a stream it is its
+  // WriteWithImmediate.
+  template <typename Set>
+  AccessAwaiting(Session& session, TimePoint deadline, Set set)
+      : session_(&session) {
+    operation_.set_deadline(deadline);
+    set(operation_);
+  }
+  template <typename Set>
+  AccessAwaiting(Stream& stream, TimePoint deadline, Set set)
+      : stream_(&stream) {
+    operation_.set_deadline(deadline);
+    set(operation_);
+  }
+  void await_suspend(std::coroutine_handle<> coroutine) {
+    AccessOperation& operation = ResumeWhenDone(coroutine);
+    if (stream_ != nullptr) {
+      stream_->WriteWithImmediate(operation);
+    } else {
+      session_->Access(operation);
+    }
+  }
+  absl::Status await_resume() { return operation_.status(); }
+
+ private:
+  Session* session_ = nullptr;
+  Stream* stream_ = nullptr;
+};
+
+class AtomicAwaiting : public AccessAwaiting {
+ public:
+  using AccessAwaiting::AccessAwaiting;
+  absl::StatusOr<uint64_t> await_resume() {
+    if (!operation_.status().ok()) return operation_.status();
+    return operation_.value();
+  }
+};
+
 // `message` stays as it is until the coroutine goes on.
 inline SendAwaiting Send(Stream& stream, std::span<const std::byte> message,
                          TimePoint deadline = TimePoint::max()) {
@@ -133,6 +173,46 @@ inline ReceiveAwaiting Receive(Stream& stream,
 inline AcceptAwaiting Accept(Session& session,
                              TimePoint deadline = TimePoint::max()) {
   return {session, deadline};
+}
+
+// On regions of the peer's.
+inline AccessAwaiting Read(Session& session, const RemoteRegion& region,
+                           uint64_t offset, std::span<std::byte> into,
+                           TimePoint deadline = TimePoint::max()) {
+  return AccessAwaiting(session, deadline, [&](AccessOperation& operation) {
+    operation.set_read(region, offset, {.bytes = into});
+  });
+}
+inline AccessAwaiting Write(Session& session, const RemoteRegion& region,
+                            uint64_t offset, std::span<const std::byte> from,
+                            TimePoint deadline = TimePoint::max()) {
+  return AccessAwaiting(session, deadline, [&](AccessOperation& operation) {
+    operation.set_write(region, offset, {.bytes = from});
+  });
+}
+inline AccessAwaiting WriteWithImmediate(
+    Stream& stream, const RemoteRegion& region, uint64_t offset,
+    std::span<const std::byte> from, uint32_t immediate,
+    TimePoint deadline = TimePoint::max()) {
+  return AccessAwaiting(stream, deadline, [&](AccessOperation& operation) {
+    operation.set_write(region, offset, {.bytes = from});
+    operation.set_immediate(immediate);
+  });
+}
+inline AtomicAwaiting FetchAdd(Session& session, const RemoteRegion& region,
+                               uint64_t offset, uint64_t add,
+                               TimePoint deadline = TimePoint::max()) {
+  return AtomicAwaiting(session, deadline, [&](AccessOperation& operation) {
+    operation.set_fetch_add(region, offset, add);
+  });
+}
+inline AtomicAwaiting CompareSwap(Session& session, const RemoteRegion& region,
+                                  uint64_t offset, uint64_t expected,
+                                  uint64_t desired,
+                                  TimePoint deadline = TimePoint::max()) {
+  return AtomicAwaiting(session, deadline, [&](AccessOperation& operation) {
+    operation.set_compare_swap(region, offset, expected, desired);
+  });
 }
 
 }  // namespace nd

@@ -6,10 +6,12 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "nd/region.h"
 
 namespace nd {
 
@@ -17,6 +19,7 @@ namespace transport {
 
 struct OperationAccess;
 class OperationQueue;
+class SessionCore;
 class Stream;
 class TimedOperations;
 
@@ -34,6 +37,7 @@ class Submission {
  private:
   friend struct OperationAccess;
   friend class SubmissionQueue;
+  friend class TimedOperations;
 
   Run run_ = nullptr;
   Submission* next_ = nullptr;
@@ -89,6 +93,7 @@ class Operation : private transport::Submission {
   }
 
  protected:
+  explicit Operation(bool is_access) : is_access_(is_access) {}
   ~Operation() = default;
 
  private:
@@ -98,11 +103,13 @@ class Operation : private transport::Submission {
 
   enum class State : uint32_t { kIdle, kSubmitted, kStarted, kDone };
 
+  const bool is_access_ = false;  // an AccessOperation
   std::atomic<State> state_{State::kIdle};
   Callback callback_ = nullptr;
   void* context_ = nullptr;
   std::chrono::steady_clock::time_point deadline_ =
       std::chrono::steady_clock::time_point::max();
+  std::chrono::steady_clock::time_point started_at_{};
   absl::Status status_;
   // Where it stands: in a queue, in the list of those with a deadline, with its
   // stream.
@@ -114,8 +121,8 @@ class Operation : private transport::Submission {
   transport::Stream* stream_ = nullptr;
 };
 
-// Memory that a message comes from. With the local key of a registered region
-// it can be sent from where it lies; without, it is copied.
+// Memory that a message comes from. Without the local key of a registered
+// region a short one is copied; a long one is registered, which allocates.
 struct SendPiece {
   std::span<const std::byte> bytes;
   uint32_t lkey = 0;
@@ -153,6 +160,7 @@ class Message {
     if (this == &other) return *this;
     Drop();
     bytes_ = std::exchange(other.bytes_, {});
+    notification_ = std::exchange(other.notification_, {});
     stream_ = std::exchange(other.stream_, nullptr);
     index_ = other.index_;
     return *this;
@@ -161,12 +169,17 @@ class Message {
 
   std::span<const std::byte> bytes() const { return bytes_; }
   size_t size() const { return bytes_.size(); }
+  // Where it has no bytes of its own, but says what the peer has written.
+  const std::optional<Notification>& notification() const {
+    return notification_;
+  }
   void Drop();
 
  private:
   friend struct transport::OperationAccess;
 
   std::span<const std::byte> bytes_;
+  std::optional<Notification> notification_;
   transport::Stream* stream_ = nullptr;
   uint64_t index_ = 0;
 };
@@ -192,6 +205,8 @@ class ReceiveOperation : public Operation {
   // Of one that is done: bytes received; with FAILED_PRECONDITION, bytes that
   // the next message needs.
   uint64_t size() const { return size_; }
+  // A notification comes in its place among the messages, also where `into` is
+  // set.
   Message& message() { return message_; }
 
  private:
@@ -201,6 +216,88 @@ class ReceiveOperation : public Operation {
   bool loan_ = true;
   uint64_t size_ = 0;
   Message message_;
+};
+
+// Reads or changes a region of the peer's, of which the peer's program notices
+// nothing. Those that are under way at a time are in no order among themselves,
+// nor with messages: what depends on another one is started when that is done.
+// Up to the eager limit they travel by the connections of the latency class,
+// longer ones by all of the bulk class.
+//
+// After the loss of a connection reads and writes are done again. An atomic
+// ends with UNKNOWN where it cannot be known whether it was executed.
+// PERMISSION_DENIED: the region, or the peer's device, does not allow it.
+class AccessOperation : public Operation {
+ public:
+  enum class Kind { kRead, kWrite, kFetchAdd, kCompareSwap };
+  // Memory of this side's. Short ranges are copied unless they are
+  // `registered`; others are registered for as long as it is under way.
+  struct Memory {
+    std::span<std::byte> bytes;
+    uint32_t lkey = 0;
+    bool registered = false;
+  };
+
+  AccessOperation() : Operation(true) {}
+
+  // `offset` is in the region, bytes.
+  void set_read(const RemoteRegion& region, uint64_t offset,
+                const Memory& into) {
+    Set(Kind::kRead, region, offset, into);
+  }
+  void set_write(const RemoteRegion& region, uint64_t offset,
+                 const SendPiece& from) {
+    Set(Kind::kWrite, region, offset,
+        {{const_cast<std::byte*>(from.bytes.data()), from.bytes.size()},
+         from.lkey,
+         from.registered});
+  }
+  // On 8 bytes in this host's byte order, at a multiple of 8 in the peer's
+  // memory. They are atomic towards each other, not towards the peer's CPU.
+  void set_fetch_add(const RemoteRegion& region, uint64_t offset,
+                     uint64_t add) {
+    Set(Kind::kFetchAdd, region, offset, {});
+    operand_ = add;
+  }
+  void set_compare_swap(const RemoteRegion& region, uint64_t offset,
+                        uint64_t expected, uint64_t desired) {
+    Set(Kind::kCompareSwap, region, offset, {});
+    operand_ = expected;
+    swap_ = desired;
+  }
+  // What the peer gets with the notification (Stream::WriteWithImmediate).
+  void set_immediate(uint32_t immediate) { immediate_ = immediate; }
+
+  Kind kind() const { return kind_; }
+  const RemoteRegion& region() const { return region_; }
+  uint64_t offset() const { return offset_; }
+  uint64_t size() const { return is_atomic() ? 8 : memory_.bytes.size(); }
+  bool is_atomic() const {
+    return kind_ == Kind::kFetchAdd || kind_ == Kind::kCompareSwap;
+  }
+  // Of an atomic that is done: what was there before.
+  uint64_t value() const { return value_; }
+
+ private:
+  friend struct transport::OperationAccess;
+
+  void Set(Kind kind, const RemoteRegion& region, uint64_t offset,
+           const Memory& memory) {
+    kind_ = kind;
+    region_ = region;
+    offset_ = offset;
+    memory_ = memory;
+  }
+
+  Kind kind_ = Kind::kRead;
+  RemoteRegion region_;
+  uint64_t offset_ = 0;
+  Memory memory_;
+  uint64_t operand_ = 0;  // to add, or expected
+  uint64_t swap_ = 0;
+  uint32_t immediate_ = 0;
+  uint64_t value_ = 0;
+  transport::SessionCore* session_ = nullptr;
 };
 
 // Waits for a stream that the peer opens.

@@ -48,10 +48,12 @@ class Reactor {
   // Runs it in the thread that calls, whose it then is, until Stop.
   void Run();
   // Any thread. Ends Run, or where nobody is in it yet, the next one. Waits for
-  // the thread that Start began, unless it is called there.
+  // the thread that Start began, unless it is called there; the reactor is then
+  // the caller's, who may poll it, and Start it again.
   void Stop();
 
-  // One turn of it, in its thread: that which created it or last called Run.
+  // One turn of it, in its thread: that which created it, last called Run, or
+  // ended its own thread by Stop.
   // Never sleeps. Whether there was anything to do. Not from a callback of its
   // sessions, which must not wait by polling either.
   bool Poll();

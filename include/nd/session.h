@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -12,6 +13,8 @@
 #include "absl/status/statusor.h"
 #include "nd/operation.h"
 #include "nd/reactor.h"
+#include "nd/region.h"
+#include "nd/statistics.h"
 #include "nd/stream.h"
 
 namespace nd {
@@ -19,6 +22,12 @@ namespace nd {
 namespace api {
 class SessionImpl;
 }  // namespace api
+
+// How a message up to the eager limit reaches the peer.
+enum class EagerMode {
+  kSend,  // by SEND into a receive, where it stays until it is dropped
+  kRing,  // by RDMA WRITE into a ring of the peer's, out of which it is copied
+};
 
 // What a session is to be like. A server moves each wish into its limits.
 struct SessionLayout {
@@ -29,6 +38,7 @@ struct SessionLayout {
   // Longest message, in bytes, that travels in such a slot. Longer ones are
   // written by the device into their place.
   uint32_t eager_limit = 8160;
+  EagerMode eager_mode = EagerMode::kSend;
   bool digest = false;  // CRC32C over headers and payloads
   // A peer that is silent for so long is dead. Zero: never.
   std::chrono::nanoseconds keepalive = std::chrono::seconds(10);
@@ -60,6 +70,9 @@ class Session {
     SessionLayout layout{};
     TlsFiles tls{};
     std::string name{};  // for people at the server's end
+    // The local address, and with it the device, of its connections; empty: by
+    // the route. A numeric one.
+    std::string from{};
     // How long all connections may be lost. Within it everything goes on as if
     // nothing had been; behind it, and with zero at once, what is under way
     // ends with UNAVAILABLE.
@@ -91,6 +104,41 @@ class Session {
   void Accept(AcceptOperation& operation);
   Stream Take(AcceptOperation& operation);
 
+  // Lets the peer, and no other session's, access this memory by name, at most
+  // 255 bytes. ALREADY_EXISTS: there is a region of that name.
+  // RESOURCE_EXHAUSTED: the memory cannot be pinned.
+  absl::StatusOr<Region> Publish(std::string_view name,
+                                 std::span<std::byte> memory,
+                                 const RegionAccess& access,
+                                 std::chrono::nanoseconds timeout);
+  // One that the peer has published. NOT_FOUND: there is none.
+  absl::StatusOr<RemoteRegion> Lookup(std::string_view name,
+                                      std::chrono::nanoseconds timeout);
+
+  // A read, a write or an atomic on a region of the peer's.
+  void Access(AccessOperation& operation);
+  // Waits for the reactor where that is another thread's.
+  void Cancel(AccessOperation& operation);
+  // Waits until it is done, and returns its status; OK for one that was never
+  // started.
+  absl::Status Await(const Operation& operation);
+
+  // The same, waiting; DEADLINE_EXCEEDED ends the wait with nothing under way.
+  absl::Status Read(const RemoteRegion& region, uint64_t offset,
+                    std::span<std::byte> into,
+                    std::chrono::nanoseconds timeout);
+  absl::Status Write(const RemoteRegion& region, uint64_t offset,
+                     std::span<const std::byte> from,
+                     std::chrono::nanoseconds timeout);
+  // What was there before.
+  absl::StatusOr<uint64_t> FetchAdd(const RemoteRegion& region, uint64_t offset,
+                                    uint64_t add,
+                                    std::chrono::nanoseconds timeout);
+  absl::StatusOr<uint64_t> CompareSwap(const RemoteRegion& region,
+                                       uint64_t offset, uint64_t expected,
+                                       uint64_t desired,
+                                       std::chrono::nanoseconds timeout);
+
   // Sends what was to be sent and ends the session, as soon as the peer has
   // sent what it was about to. What has arrived by then can still be received.
   // DEADLINE_EXCEEDED: the peer has not; the session goes on ending.
@@ -98,7 +146,9 @@ class Session {
 
   // OK while it lasts; else why it ended: CANCELLED where it was closed.
   absl::Status status() const;
-  // Where everything stands, in lines for people.
+  // Waits for the reactor where that is another thread's.
+  SessionStatistics statistics() const;
+  // Where everything stands, and the statistics, in lines for people.
   std::string Describe() const;
 
   // Of nd's own rooms.

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "nd/operation.h"
+#include "nd/statistics.h"
 
 namespace nd {
 
@@ -49,6 +50,10 @@ class Stream {
   // ends a receive behind the peer's last message.
   void Send(SendOperation& operation);
   void Receive(ReceiveOperation& operation);
+  // A write into a region of the peer's (set_write, set_immediate); then, in
+  // the order of the stream's messages, a notification of it, which the peer
+  // receives as a message. Done as a send is.
+  void WriteWithImmediate(AccessOperation& operation);
   // Waits for the reactor where that is another thread's.
   void Cancel(Operation& operation);
   // Waits until it is done, and returns its status; OK for one that was never
@@ -62,9 +67,16 @@ class Stream {
   // The bytes of the message. FAILED_PRECONDITION: it is longer than `memory`.
   absl::StatusOr<size_t> ReceiveInto(std::span<std::byte> memory,
                                      std::chrono::nanoseconds timeout);
+  absl::Status WriteWithImmediate(const RemoteRegion& region, uint64_t offset,
+                                  std::span<const std::byte> from,
+                                  uint32_t immediate,
+                                  std::chrono::nanoseconds timeout);
 
   // No more messages from this side.
   void Finish();
+
+  // Waits for the reactor where that is another thread's.
+  StreamStatistics statistics() const;
 
   // Of nd's own rooms.
   explicit Stream(std::unique_ptr<api::StreamImpl> impl);

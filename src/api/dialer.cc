@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "api/link_set_up.h"
 #include "api/workers.h"
 #include "base/log.h"
@@ -19,16 +21,23 @@ constexpr Duration kCloseTime = std::chrono::seconds(5);
 }  // namespace
 
 Dialer::Dialer(transport::Hub& hub,
-               std::unique_ptr<control::SessionClient> client)
-    : hub_(hub), client_(std::move(client)) {}
+               std::unique_ptr<control::SessionClient> client,
+               const std::optional<verbs::SocketAddress>& from)
+    : hub_(hub), from_(from), client_(std::move(client)) {}
 
 absl::Status Dialer::Dial(SessionImpl& session, control::LinkId link,
                           const control::LinkPass& pass,
                           const Deadline& deadline) {
   const auto exchange = [&](const control::LinkLayout& own) {
-    return client_->ExchangeLayout(link, own, deadline, nullptr).status();
+    {
+      // By now the end of its last connection was told, and this one's is not
+      // before it is open.
+      const absl::MutexLock lock(&mutex_);
+      lost_.erase(link.number);
+    }
+    return client_->ExchangeLayout(link, own, deadline, nullptr);
   };
-  return ConnectLink(session, link, pass, exchange, deadline);
+  return ConnectLink(session, link, pass, from_, exchange, deadline);
 }
 
 absl::Status Dialer::DialAll(const std::shared_ptr<SessionImpl>& session,
@@ -37,10 +46,7 @@ absl::Status Dialer::DialAll(const std::shared_ptr<SessionImpl>& session,
     const absl::MutexLock lock(&mutex_);
     session_ = session;
   }
-  const control::LinkPass pass = client_->pass();
-  for (const control::LinkId& link : pass.links) {
-    ND_RETURN_IF_ERROR(Dial(*session, link, pass, deadline));
-  }
+  ND_RETURN_IF_ERROR(DialFirst(*session, deadline));
   ND_ASSIGN_OR_RETURN(
       watch_,
       client_->Watch(
@@ -52,16 +58,50 @@ absl::Status Dialer::DialAll(const std::shared_ptr<SessionImpl>& session,
   return absl::OkStatus();
 }
 
+// What the network or a busy listener has refused is tried again in the time
+// that there is.
+absl::Status Dialer::DialFirst(SessionImpl& session, const Deadline& deadline) {
+  {
+    const absl::MutexLock lock(&mutex_);
+    dialing_ = true;
+    for (const control::LinkId& link : client_->pass().links) {
+      lost_.insert(link.number);
+    }
+  }
+  control::Backoff pauses(kPauses, random_);
+  absl::Status dialled = DialLost(session, client_->pass(), deadline);
+  while (absl::IsUnavailable(dialled)) {
+    const Duration pause = pauses.Next();
+    if (deadline.at() - Clock::Monotonic().Now() <= pause) break;
+    absl::SleepFor(absl::FromChrono(pause));
+    dialled = TryAgain(session, deadline);
+  }
+  const absl::MutexLock lock(&mutex_);
+  dialing_ = false;
+  if (dialled.ok() && !lost_.empty()) DialAgainAt(Instant::min());
+  return dialled;
+}
+
+void Dialer::DialAgainAt(Instant when) {
+  dialing_ = true;
+  Workers::OfProcess().RunAt(
+      when,
+      [hold = hub_.Hold(), self = shared_from_this()] { self->DialAgain(); });
+}
+
 void Dialer::OnEvent(const control::SessionEvent& event) {
-  const auto* const closed = std::get_if<control::SessionClosed>(&event);
-  if (closed == nullptr) return;
   std::shared_ptr<SessionImpl> session;
   {
     const absl::MutexLock lock(&mutex_);
     session = session_.lock();
   }
+  if (session == nullptr) return;
+  if (const auto* withdrawn = std::get_if<control::RegionWithdrawn>(&event)) {
+    session->peer_regions().Withdrawn(withdrawn->id);
+  }
+  const auto* const closed = std::get_if<control::SessionClosed>(&event);
   // A peaceful end is said on the connections.
-  if (session != nullptr && !closed->why.ok()) {
+  if (closed != nullptr && !closed->why.ok()) {
     session->Fail(Annotate(closed->why, "the server has closed the session"));
   }
 }
@@ -69,9 +109,7 @@ void Dialer::OnEvent(const control::SessionEvent& event) {
 void Dialer::OnLinkFree(uint32_t link) {
   const absl::MutexLock lock(&mutex_);
   lost_.insert(link);
-  if (std::exchange(dialing_, true)) return;
-  Workers::OfProcess().Run(
-      [hold = hub_.Hold(), self = shared_from_this()] { self->DialAgain(); });
+  if (!dialing_) DialAgainAt(Instant::min());
 }
 
 void Dialer::DialAgain() {
@@ -81,7 +119,7 @@ void Dialer::DialAgain() {
     session = session_.lock();
   }
   if (session == nullptr || !session->status().ok()) return;
-  const absl::Status again = TryAgain(*session);
+  const absl::Status again = TryAgain(*session, Deadline::After(kRedialTime));
   if (again.code() == absl::StatusCode::kNotFound) {
     session->Fail(Annotate(again, "the server has ended the session"));
     return;
@@ -96,26 +134,24 @@ void Dialer::DialAgain() {
     return;
   }
   if (!backoff_) backoff_.emplace(kPauses, random_);
-  Workers::OfProcess().RunAt(
-      Clock::Monotonic().Now() + backoff_->Next(),
-      [hold = hub_.Hold(), self = shared_from_this()] { self->DialAgain(); });
+  DialAgainAt(Clock::Monotonic().Now() + backoff_->Next());
 }
 
-absl::Status Dialer::TryAgain(SessionImpl& session) {
+absl::Status Dialer::TryAgain(SessionImpl& session, const Deadline& deadline) {
   std::vector<uint32_t> links;
   {
     const absl::MutexLock lock(&mutex_);
     links.assign(lost_.begin(), lost_.end());
   }
-  const Deadline deadline = Deadline::After(kRedialTime);
   ND_ASSIGN_OR_RETURN(const control::LinkPass pass,
                       client_->Reconnect(links, deadline, nullptr));
+  return DialLost(session, pass, deadline);
+}
+
+absl::Status Dialer::DialLost(SessionImpl& session,
+                              const control::LinkPass& pass,
+                              const Deadline& deadline) {
   for (const control::LinkId& link : pass.links) {
-    {
-      // Before it stands: it may be lost again as soon as it does.
-      const absl::MutexLock lock(&mutex_);
-      lost_.erase(link.number);
-    }
     absl::Status dialled = Dial(session, link, pass, deadline);
     if (dialled.ok()) continue;
     const absl::MutexLock lock(&mutex_);

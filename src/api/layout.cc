@@ -10,7 +10,9 @@ control::SessionLayout WishOf(const SessionLayout& layout) {
           .slots = layout.slots,
           .slot_size = layout.slot_size,
           .eager_limit = layout.eager_limit,
-          .eager_mode = control::EagerMode::kSend,
+          .eager_mode = layout.eager_mode == EagerMode::kRing
+                            ? control::EagerMode::kRing
+                            : control::EagerMode::kSend,
           .digest = layout.digest,
           .keepalive_ns = static_cast<uint64_t>(layout.keepalive.count()),
           .stream_window = layout.stream_window,
@@ -26,6 +28,9 @@ SessionLayout ForApplication(const control::SessionLayout& agreed) {
       .slots = static_cast<uint32_t>(agreed.slots),
       .slot_size = static_cast<uint32_t>(agreed.slot_size),
       .eager_limit = static_cast<uint32_t>(agreed.eager_limit),
+      .eager_mode = agreed.eager_mode == control::EagerMode::kRing
+                        ? EagerMode::kRing
+                        : EagerMode::kSend,
       .digest = agreed.digest,
       .keepalive = std::chrono::nanoseconds(agreed.keepalive_ns),
       .stream_window = static_cast<uint32_t>(agreed.stream_window),
@@ -39,6 +44,7 @@ transport::SessionLayout ForTransport(const control::SessionLayout& agreed) {
           .slots = static_cast<uint32_t>(agreed.slots),
           .slot_size = static_cast<uint32_t>(agreed.slot_size),
           .eager_limit = static_cast<uint32_t>(agreed.eager_limit),
+          .ring = agreed.eager_mode == control::EagerMode::kRing,
           .digest = agreed.digest,
           .keepalive = Duration(agreed.keepalive_ns),
           .stream_window = static_cast<uint32_t>(agreed.stream_window),

@@ -1,7 +1,6 @@
 #include "api/link_set_up.h"
 
 #include <algorithm>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -35,6 +34,7 @@ class Preparation {
     ND_RETURN_IF_ERROR(session_.OnReactor(
         [&](SessionRuntime& runtime) {
           qp = runtime.PrepareLink(link_, incarnation, id);
+          if (qp.ok()) ring_ = runtime.RingOf(link_);
         },
         deadline));
     ND_RETURN_IF_ERROR(qp.status());
@@ -43,6 +43,7 @@ class Preparation {
   }
 
   verbs::QueuePair& qp() { return *qp_; }
+  const SessionRuntime::Ring& ring() const { return ring_; }
 
   void Abandon(const absl::Status& why) {
     qp_ = nullptr;
@@ -52,11 +53,13 @@ class Preparation {
         Instant::max());
   }
 
-  void Open(std::unique_ptr<verbs::CmId> id) {
+  void Open(std::unique_ptr<verbs::CmId> id, const control::LinkLayout& peer) {
     qp_ = nullptr;
     (void)session_.OnReactor(
         [&](SessionRuntime& runtime) {
-          runtime.OpenLink(link_, std::move(id));
+          runtime.OpenLink(
+              link_, std::move(id),
+              {.address = peer.ring_address, .rkey = peer.ring_rkey});
         },
         Instant::max());
   }
@@ -65,6 +68,7 @@ class Preparation {
   SessionImpl& session_;
   const uint32_t link_;
   verbs::QueuePair* qp_ = nullptr;
+  SessionRuntime::Ring ring_;
 };
 
 absl::Status Begin(SessionImpl& session, const verbs::CmId& id,
@@ -75,15 +79,19 @@ absl::Status Begin(SessionImpl& session, const verbs::CmId& id,
 }
 
 absl::StatusOr<control::LinkLayout> LayoutOf(const verbs::CmId& id,
-                                             const verbs::QueuePair& qp,
+                                             Preparation& preparation,
                                              SessionImpl& session) {
-  const auto& context = qp.pd()->context();
+  const auto& context = preparation.qp().pd()->context();
+  const SessionRuntime::Ring& ring = preparation.ring();
   ND_ASSIGN_OR_RETURN(const verbs::Port port,
                       context->QueryPort(id.port_number()));
   const int reads = std::clamp(context->limits().max_qp_rd_atom, 0,
                                static_cast<int>(kReadDepth));
   return control::LinkLayout{.send_depth = session.runtime()->send_depth(),
                              .receive_depth = session.layout().slots,
+                             .ring_address = ring.begin.address,
+                             .ring_rkey = ring.begin.rkey,
+                             .ring_size = ring.size,
                              .max_rd_atomic = static_cast<uint64_t>(reads),
                              .max_dest_rd_atomic = static_cast<uint64_t>(reads),
                              .path_mtu = port.active_mtu_bytes()};
@@ -95,17 +103,18 @@ std::string LinkName(control::LinkId link) {
 
 }  // namespace
 
-absl::Status ConnectLink(
-    SessionImpl& session, control::LinkId link, const control::LinkPass& pass,
-    const std::function<absl::Status(const control::LinkLayout&)>& exchange,
-    const Deadline& deadline) {
+absl::Status ConnectLink(SessionImpl& session, control::LinkId link,
+                         const control::LinkPass& pass,
+                         const std::optional<verbs::SocketAddress>& from,
+                         const Exchange& exchange, const Deadline& deadline) {
   ND_ASSIGN_OR_RETURN(std::shared_ptr<verbs::CmEventChannel> channel,
                       session.hub().CmChannel(deadline.at()));
   ND_ASSIGN_OR_RETURN(std::unique_ptr<verbs::CmId> id,
                       verbs::CmId::Create(std::move(channel)));
-  ND_RETURN_IF_ERROR(
-      id->Resolve(pass.endpoint, std::nullopt, deadline, nullptr));
+  ND_RETURN_IF_ERROR(id->Resolve(pass.endpoint, from, deadline, nullptr));
   ND_RETURN_IF_ERROR(Begin(session, *id, deadline.at()));
+  // What was refused a moment ago may not be all gone.
+  ND_RETURN_IF_ERROR(session.AwaitLinkFree(link.number, deadline.at()));
   Preparation preparation(session, link.number);
   ND_RETURN_IF_ERROR(preparation.Prepare(link.incarnation, *id, deadline.at()));
   const auto hello =
@@ -125,15 +134,16 @@ absl::Status ConnectLink(
     return why;
   }
   ND_ASSIGN_OR_RETURN(const control::LinkLayout own,
-                      LayoutOf(*id, preparation.qp(), session));
-  ND_RETURN_IF_ERROR(exchange(own));
-  preparation.Open(std::move(id));
+                      LayoutOf(*id, preparation, session));
+  ND_ASSIGN_OR_RETURN(const control::LinkLayout peer, exchange(own));
+  preparation.Open(std::move(id), peer);
   return absl::OkStatus();
 }
 
 absl::StatusOr<control::LinkLayout> AcceptLink(
     SessionImpl& session, control::LinkId link,
-    std::unique_ptr<verbs::CmId> request, const Deadline& deadline) {
+    std::unique_ptr<verbs::CmId> request, const Exchange& exchange,
+    const Deadline& deadline) {
   ND_RETURN_IF_ERROR(Begin(session, *request, deadline.at()));
   // A client that makes a link anew may have noticed its loss first.
   ND_RETURN_IF_ERROR(session.AwaitLinkFree(link.number, deadline.at()));
@@ -156,8 +166,9 @@ absl::StatusOr<control::LinkLayout> AcceptLink(
     return accepted;
   }
   ND_ASSIGN_OR_RETURN(const control::LinkLayout own,
-                      LayoutOf(*request, preparation.qp(), session));
-  preparation.Open(std::move(request));
+                      LayoutOf(*request, preparation, session));
+  ND_ASSIGN_OR_RETURN(const control::LinkLayout peer, exchange(own));
+  preparation.Open(std::move(request), peer);
   return own;
 }
 

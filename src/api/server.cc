@@ -83,6 +83,7 @@ class Server::Impl final : public control::SessionHost,
     std::deque<Session> ready;
     const absl::MutexLock lock(&mutex_);
     closed_ = true;
+    exchanged_.SignalAll();
     sessions.swap(sessions_);
     ready.swap(ready_);
   }
@@ -140,9 +141,12 @@ class Server::Impl final : public control::SessionHost,
                           .send_memory = send_memory_,
                           .receive_memory = receive_memory_,
                           .name = name},
-              .on_gone = [weak = weak_from_this(), id = opening.session] {
-                if (const auto self = weak.lock()) self->EndLater(id);
-              }});
+              .on_gone =
+                  [weak = weak_from_this(), id = opening.session] {
+                    if (const auto self = weak.lock()) self->EndLater(id);
+                  },
+              .directory = std::make_shared<Directory>(weak_from_this(),
+                                                       opening.session)});
       incoming->handle = incoming->session;
       sessions_[opening.session] = incoming;
     }
@@ -150,27 +154,43 @@ class Server::Impl final : public control::SessionHost,
   }
 
   void ExchangeLayout(uint64_t id, control::LinkId link,
-                      const control::LinkLayout&, ExchangeDone done) override {
-    absl::StatusOr<control::LinkLayout> own = Gone();
+                      const control::LinkLayout& client,
+                      ExchangeDone done) override {
+    absl::Status failed = Gone();
+    ExchangeDone superseded;
     {
       const absl::MutexLock lock(&mutex_);
       const auto found = sessions_.find(id);
       if (found != sessions_.end()) {
         Exchange& exchange = found->second->exchanges[link.number];
-        if (exchange.incarnation != link.incarnation || !exchange.own) {
-          exchange = {.incarnation = link.incarnation, .done = std::move(done)};
-          return;
+        if (exchange.incarnation != link.incarnation || exchange.failed.ok()) {
+          superseded =
+              std::exchange(exchange, {.incarnation = link.incarnation,
+                                       .client = client,
+                                       .done = std::exchange(done, nullptr)})
+                  .done;
+          exchanged_.SignalAll();
+        } else {
+          failed = exchange.failed;
         }
-        own = *std::exchange(exchange.own, std::nullopt);
       }
     }
-    done(std::move(own));
+    if (superseded) {
+      superseded(absl::AbortedError("the link is made anew"));
+    }
+    if (done) done(std::move(failed));
   }
 
   absl::Status Reconnect(uint64_t id,
                          std::span<const control::LinkId>) override {
     const std::shared_ptr<api::SessionImpl> session = Find(id);
     return session == nullptr ? Gone() : session->status();
+  }
+
+  void RegionWithdrawn(uint64_t id, absl::string_view,
+                       const control::Region& region) override {
+    const std::shared_ptr<api::SessionImpl> session = Find(id);
+    if (session != nullptr) session->peer_regions().Withdrawn(region.id);
   }
 
   void Closed(uint64_t id, const absl::Status& why) override {
@@ -181,6 +201,7 @@ class Server::Impl final : public control::SessionHost,
       if (found == sessions_.end()) return;
       incoming = std::move(found->second);
       sessions_.erase(found);
+      exchanged_.SignalAll();
     }
     for (auto& [number, exchange] : incoming->exchanges) {
       if (exchange.done) exchange.done(Gone());
@@ -196,10 +217,45 @@ class Server::Impl final : public control::SessionHost,
   }
 
  private:
+  // The regions of one session, for as long as there is a control plane.
+  class Directory final : public api::RegionDirectory {
+   public:
+    Directory(std::weak_ptr<Impl> server, uint64_t session)
+        : server_(std::move(server)), session_(session) {}
+
+    absl::StatusOr<uint64_t> Publish(absl::string_view name,
+                                     const control::Region& region,
+                                     const Deadline&) override {
+      const std::shared_ptr<Impl> server = server_.lock();
+      if (server == nullptr) return NoServer();
+      return server->service_->Publish(session_, name, region);
+    }
+    absl::Status Withdraw(absl::string_view name, const Deadline&) override {
+      const std::shared_ptr<Impl> server = server_.lock();
+      if (server == nullptr) return NoServer();
+      return server->service_->Withdraw(session_, name);
+    }
+    absl::StatusOr<control::Region> Lookup(absl::string_view name,
+                                           const Deadline&) override {
+      const std::shared_ptr<Impl> server = server_.lock();
+      if (server == nullptr) return NoServer();
+      return server->service_->Lookup(session_, name);
+    }
+
+   private:
+    static absl::Status NoServer() {
+      return absl::UnavailableError(
+          "the server, whose control plane knows the regions, is no more");
+    }
+    const std::weak_ptr<Impl> server_;
+    const uint64_t session_;
+  };
+
   struct Exchange {
     uint32_t incarnation = 0;
-    ExchangeDone done{};                       // the client waits
-    std::optional<control::LinkLayout> own{};  // this end stands
+    std::optional<control::LinkLayout> client{};
+    ExchangeDone done{};    // the client waits
+    absl::Status failed{};  // this end, before the client came
   };
   struct Incoming {
     uint64_t links = 0;
@@ -230,9 +286,13 @@ class Server::Impl final : public control::SessionHost,
   void AcceptLink(control::ConnectionBroker::LinkRequest& request) {
     const std::shared_ptr<api::SessionImpl> session = Find(request.session);
     if (session == nullptr) return;  // which rejects it
+    const Deadline deadline = Deadline::After(kAcceptTime);
     absl::StatusOr<control::LinkLayout> own = api::AcceptLink(
         *session, request.link, std::move(request.event.request),
-        Deadline::After(kAcceptTime));
+        [&](const control::LinkLayout&) {
+          return AwaitClient(request.session, request.link, deadline.at());
+        },
+        deadline);
     if (!own.ok())
       ND_LOG(kWarning, session->name(), ": ",
              own.status().ToString(absl::StatusToStringMode::kWithNoExtraData));
@@ -246,8 +306,9 @@ class Server::Impl final : public control::SessionHost,
       Exchange& exchange = incoming.exchanges[request.link.number];
       if (exchange.incarnation == request.link.incarnation && exchange.done) {
         done = std::exchange(exchange.done, nullptr);
-      } else if (own.ok()) {
-        exchange = {.incarnation = request.link.incarnation, .own = *own};
+      } else if (!own.ok()) {
+        exchange = {.incarnation = request.link.incarnation,
+                    .failed = own.status()};
       }
       if (own.ok()) incoming.opened.insert(request.link.number);
       if (incoming.session != nullptr &&
@@ -257,6 +318,28 @@ class Server::Impl final : public control::SessionHost,
     }
     if (done) done(std::move(own));
     if (whole) Deliver(*std::move(whole));
+  }
+
+  // How the client's end of a link is laid out.
+  absl::StatusOr<control::LinkLayout> AwaitClient(uint64_t id,
+                                                  control::LinkId link,
+                                                  Instant deadline) {
+    const absl::Time limit =
+        absl::Now() + absl::FromChrono(deadline - Clock::Monotonic().Now());
+    const absl::MutexLock lock(&mutex_);
+    for (;;) {
+      const auto found = sessions_.find(id);
+      if (found == sessions_.end() || closed_) return Gone();
+      const Exchange& exchange = found->second->exchanges[link.number];
+      if (exchange.incarnation == link.incarnation && exchange.client) {
+        return *exchange.client;
+      }
+      if (exchanged_.WaitWithDeadline(&mutex_, limit)) {
+        return absl::DeadlineExceededError(
+            absl::StrCat("the client does not say how its end of link ",
+                         link.number, " is laid out"));
+      }
+    }
   }
 
   // To the application.
@@ -311,6 +394,7 @@ class Server::Impl final : public control::SessionHost,
 
   absl::Mutex mutex_;
   absl::CondVar changed_;
+  absl::CondVar exchanged_;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   size_t next_reactor_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<uint64_t, std::shared_ptr<Incoming>> sessions_

@@ -1,6 +1,5 @@
 #include "nd/session.h"
 
-#include <atomic>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -12,7 +11,6 @@
 #include "api/layout.h"
 #include "api/session_impl.h"
 #include "api/stream_impl.h"
-#include "api/workers.h"
 #include "base/status.h"
 #include "control/grpc_channel.h"
 
@@ -28,6 +26,10 @@ absl::StatusOr<std::shared_ptr<api::SessionImpl>> SetUp(
     const Session::Options& options, const Deadline& deadline) {
   ND_ASSIGN_OR_RETURN(const verbs::SocketAddress address,
                       api::FindHost(server, deadline));
+  std::optional<verbs::SocketAddress> from;
+  if (!options.from.empty()) {
+    ND_ASSIGN_OR_RETURN(from, verbs::SocketAddress::Parse(options.from, 0));
+  }
   ND_ASSIGN_OR_RETURN(
       auto channel,
       control::MakeChannel(address, api::CredentialsOf(options.tls)));
@@ -39,7 +41,8 @@ absl::StatusOr<std::shared_ptr<api::SessionImpl>> SetUp(
                           api::WishOf(options.layout), deadline, nullptr));
   const control::SessionLayout agreed = client->layout();
   const uint64_t id = client->id();
-  const auto dialer = std::make_shared<api::Dialer>(hub, std::move(client));
+  const auto dialer =
+      std::make_shared<api::Dialer>(hub, std::move(client), from);
   const std::string name =
       absl::StrCat(control::SessionName(id), " with ", address.ToString());
   const auto session = std::make_shared<api::SessionImpl>(
@@ -54,7 +57,8 @@ absl::StatusOr<std::shared_ptr<api::SessionImpl>> SetUp(
                       .receive_budget = agreed.receive_budget,
                       .name = name},
           .on_link_free = [dialer](uint32_t link) { dialer->OnLinkFree(link); },
-          .on_gone = [dialer] { dialer->HangUp(); }});
+          .on_gone = [dialer] { dialer->HangUp(); },
+          .directory = dialer});
   ND_RETURN_IF_ERROR(dialer->DialAll(session, deadline));
   return session;
 }
@@ -75,6 +79,23 @@ void StartAccept(transport::Submission& submission) {
   call->session->runtime()->core().Accept(call->operation);
 }
 
+void StartAccess(transport::Submission& submission) {
+  auto& operation =
+      static_cast<AccessOperation&>(OperationAccess::Submitted(submission));
+  OperationAccess::session(operation)->StartAccess(operation);
+}
+
+// It has a deadline, and the caller may block.
+absl::Status RunAccess(api::SessionImpl& session, AccessOperation& operation,
+                       std::chrono::nanoseconds timeout) {
+  ND_RETURN_IF_ERROR(api::MayBlock(session.engine()));
+  operation.set_deadline(api::After(timeout));
+  OperationAccess::SetSession(operation, session.runtime()->core());
+  api::Start(session.engine(), operation, nullptr, &StartAccess);
+  api::Await(session.engine(), operation);
+  return Annotate(operation.status(), session.name());
+}
+
 }  // namespace
 
 absl::StatusOr<Session> Session::Connect(Reactor& reactor,
@@ -82,29 +103,15 @@ absl::StatusOr<Session> Session::Connect(Reactor& reactor,
                                          const Options& options,
                                          std::chrono::nanoseconds timeout) {
   transport::Hub& hub = reactor.hub();
-  ND_RETURN_IF_ERROR(api::MayBlock(hub.engine()));
   const Deadline deadline = Deadline::After(timeout);
   absl::StatusOr<std::shared_ptr<api::SessionImpl>> session = nullptr;
   const std::string host(server);
-  const auto set_up = [&] {
+  ND_RETURN_IF_ERROR(api::Blocking(hub.engine(), [&] {
     session = SetUp(hub, host, options, deadline);
     if (!session.ok()) {
       session = Annotate(session.status(), absl::StrCat("session with ", host));
     }
-  };
-  if (hub.engine().OnThread()) {
-    // The reactor goes on meanwhile: it has a part in it.
-    std::atomic<bool> done{false};
-    api::Workers::OfProcess().Run([&] {
-      set_up();
-      done.store(true, std::memory_order_release);
-      hub.engine().Nudge();
-    });
-    hub.engine().RunUntil([&] { return done.load(std::memory_order_acquire); },
-                          Instant::max());
-  } else {
-    set_up();
-  }
+  }));
   ND_RETURN_IF_ERROR(session.status());
   return Session(*std::move(session));
 }
@@ -163,6 +170,89 @@ absl::StatusOr<Stream> Session::Accept(std::chrono::nanoseconds timeout) {
   return Take(operation);
 }
 
+absl::StatusOr<Region> Session::Publish(std::string_view name,
+                                        std::span<std::byte> memory,
+                                        const RegionAccess& access,
+                                        std::chrono::nanoseconds timeout) {
+  const Deadline deadline = Deadline::After(timeout);
+  const absl::string_view its_name(name.data(), name.size());
+  absl::StatusOr<std::shared_ptr<api::PublishedRegion>> region = nullptr;
+  ND_RETURN_IF_ERROR(api::Blocking(impl_->engine(), [&] {
+    region = api::PublishedRegion::Publish(impl_, its_name, memory, access,
+                                           deadline);
+  }));
+  ND_RETURN_IF_ERROR(Annotate(region.status(), impl_->name()));
+  return Region(*std::move(region));
+}
+
+absl::StatusOr<RemoteRegion> Session::Lookup(std::string_view name,
+                                             std::chrono::nanoseconds timeout) {
+  const Deadline deadline = Deadline::After(timeout);
+  absl::StatusOr<control::Region> region = absl::UnknownError("");
+  ND_RETURN_IF_ERROR(api::Blocking(impl_->engine(), [&] {
+    region = impl_->directory().Lookup({name.data(), name.size()}, deadline);
+  }));
+  ND_RETURN_IF_ERROR(Annotate(region.status(), impl_->name()));
+  return impl_->peer_regions().Get(*region);
+}
+
+void Session::Access(AccessOperation& operation) {
+  OperationAccess::SetSession(operation, impl_->runtime()->core());
+  api::Start(impl_->engine(), operation, nullptr, &StartAccess);
+}
+
+void Session::Cancel(AccessOperation& operation) {
+  // It is given up by none: the reactor outlives the session.
+  (void)impl_->OnReactor(
+      [&operation](SessionRuntime& runtime) {
+        if (OperationAccess::started(operation)) {
+          runtime.core().CancelAccess(
+              operation, absl::CancelledError("the operation was cancelled"));
+        }
+      },
+      Instant::max());
+}
+
+absl::Status Session::Await(const Operation& operation) {
+  ND_RETURN_IF_ERROR(api::MayBlock(impl_->engine()));
+  api::Await(impl_->engine(), operation);
+  return Annotate(operation.status(), impl_->name());
+}
+
+absl::Status Session::Read(const RemoteRegion& region, uint64_t offset,
+                           std::span<std::byte> into,
+                           std::chrono::nanoseconds timeout) {
+  AccessOperation operation;
+  operation.set_read(region, offset, {.bytes = into});
+  return RunAccess(*impl_, operation, timeout);
+}
+
+absl::Status Session::Write(const RemoteRegion& region, uint64_t offset,
+                            std::span<const std::byte> from,
+                            std::chrono::nanoseconds timeout) {
+  AccessOperation operation;
+  operation.set_write(region, offset, {.bytes = from});
+  return RunAccess(*impl_, operation, timeout);
+}
+
+absl::StatusOr<uint64_t> Session::FetchAdd(const RemoteRegion& region,
+                                           uint64_t offset, uint64_t add,
+                                           std::chrono::nanoseconds timeout) {
+  AccessOperation operation;
+  operation.set_fetch_add(region, offset, add);
+  ND_RETURN_IF_ERROR(RunAccess(*impl_, operation, timeout));
+  return operation.value();
+}
+
+absl::StatusOr<uint64_t> Session::CompareSwap(
+    const RemoteRegion& region, uint64_t offset, uint64_t expected,
+    uint64_t desired, std::chrono::nanoseconds timeout) {
+  AccessOperation operation;
+  operation.set_compare_swap(region, offset, expected, desired);
+  ND_RETURN_IF_ERROR(RunAccess(*impl_, operation, timeout));
+  return operation.value();
+}
+
 absl::Status Session::Close(std::chrono::nanoseconds timeout) {
   ND_RETURN_IF_ERROR(api::MayBlock(impl_->engine()));
   const Instant deadline = api::After(timeout);
@@ -179,9 +269,22 @@ absl::Status Session::Close(std::chrono::nanoseconds timeout) {
 std::string Session::Describe() const {
   std::string text;
   const absl::Status asked = impl_->OnReactor(
-      [&](SessionRuntime& runtime) { text = runtime.core().Describe(); },
+      [&](SessionRuntime& runtime) {
+        text = runtime.core().Describe(impl_->engine().Now());
+      },
       Instant::max());
   return asked.ok() ? text : asked.ToString();
+}
+
+SessionStatistics Session::statistics() const {
+  SessionStatistics result;
+  const absl::Status asked = impl_->OnReactor(
+      [&](SessionRuntime& runtime) {
+        result = runtime.core().Statistics(impl_->engine().Now());
+      },
+      Instant::max());
+  (void)asked;  // without a connection yet there is nothing to tell
+  return result;
 }
 
 }  // namespace nd

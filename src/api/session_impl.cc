@@ -1,9 +1,11 @@
 #include "api/session_impl.h"
 
+#include <atomic>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "api/workers.h"
 #include "base/status.h"
 
 namespace nd::api {
@@ -199,6 +201,24 @@ absl::Status MayBlock(const transport::Engine& engine) {
   return absl::FailedPreconditionError(
       "a call that blocks, in a callback of the reactor that it would wait "
       "for");
+}
+
+absl::Status Blocking(transport::Engine& engine,
+                      absl::FunctionRef<void()> work) {
+  ND_RETURN_IF_ERROR(MayBlock(engine));
+  if (!engine.OnThread()) {
+    work();
+    return absl::OkStatus();
+  }
+  std::atomic<bool> done{false};
+  Workers::OfProcess().Run([&] {
+    work();
+    done.store(true, std::memory_order_release);
+    engine.Nudge();
+  });
+  engine.RunUntil([&] { return done.load(std::memory_order_acquire); },
+                  Instant::max());
+  return absl::OkStatus();
 }
 
 void Await(transport::Engine& engine, const Operation& operation) {

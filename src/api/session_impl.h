@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "api/regions.h"
 #include "base/clock.h"
 #include "nd/session.h"
 #include "transport/endpoint/hub.h"
@@ -33,6 +34,7 @@ class SessionImpl final : public std::enable_shared_from_this<SessionImpl> {
     std::function<void(uint32_t link)> on_link_free{};
     // When the last handle has gone, on any thread: must not block.
     std::function<void()> on_gone{};
+    std::shared_ptr<RegionDirectory> directory{};
   };
   SessionImpl(transport::Hub& hub, Options options);
   ~SessionImpl();
@@ -44,6 +46,8 @@ class SessionImpl final : public std::enable_shared_from_this<SessionImpl> {
   const SessionLayout& layout() const { return options_.layout; }
   transport::Hub& hub() { return hub_; }
   transport::Engine& engine() { return hub_.engine(); }
+  RegionDirectory& directory() { return *options_.directory; }
+  PeerRegions& peer_regions() { return peer_regions_; }
 
   // Its device is known: makes the runtime, where there is none. All
   // connections of a session are of one device.
@@ -54,7 +58,7 @@ class SessionImpl final : public std::enable_shared_from_this<SessionImpl> {
   absl::Status OnReactor(
       absl::FunctionRef<void(transport::SessionRuntime&)> work,
       Instant deadline);
-  // On the reactor's thread; null before Begin.
+  // Null before Begin. But for what is any thread's, on the reactor's.
   transport::SessionRuntime* runtime() { return runtime_.get(); }
 
   // The link had a connection, and has none any more.
@@ -73,7 +77,11 @@ class SessionImpl final : public std::enable_shared_from_this<SessionImpl> {
   void OnLinkFree(uint32_t link);
 
   transport::Hub& hub_;
+  // The last to go: until then the hub waits, for threads of the control plane
+  // may have the session a moment longer than its application.
+  const std::shared_ptr<void> hold_ = hub_.Hold();
   const Options options_;
+  PeerRegions peer_regions_;
   absl::Mutex begin_mutex_;
   std::unique_ptr<Events> events_;
   // Made once; then the reactor's.
@@ -93,6 +101,11 @@ void Start(transport::Engine& engine, Operation& operation,
 // FAILED_PRECONDITION in a callback of the reactor's, which cannot go on while
 // one waits there.
 absl::Status MayBlock(const transport::Engine& engine);
+
+// Does what blocks, but for the reactor: where this is its thread, it is polled
+// meanwhile.
+absl::Status Blocking(transport::Engine& engine,
+                      absl::FunctionRef<void()> work);
 
 // Waits for an operation, polling the reactor where this is its thread. It has
 // a deadline, and the caller may block.

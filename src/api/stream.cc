@@ -23,6 +23,12 @@ void StartReceive(Submission& submission) {
   OperationAccess::stream(operation)->Receive(operation);
 }
 
+void StartWriteWithImmediate(Submission& submission) {
+  auto& operation =
+      static_cast<AccessOperation&>(OperationAccess::Submitted(submission));
+  OperationAccess::stream(operation)->WriteWithImmediate(operation);
+}
+
 }  // namespace
 
 Stream::Stream(std::unique_ptr<api::StreamImpl> impl) : impl_(impl.release()) {}
@@ -43,6 +49,11 @@ void Stream::Send(SendOperation& operation) {
 
 void Stream::Receive(ReceiveOperation& operation) {
   api::Start(impl_->engine(), operation, &impl_->stream(), &StartReceive);
+}
+
+void Stream::WriteWithImmediate(AccessOperation& operation) {
+  api::Start(impl_->engine(), operation, &impl_->stream(),
+             &StartWriteWithImmediate);
 }
 
 void Stream::Cancel(Operation& operation) {
@@ -93,10 +104,33 @@ absl::StatusOr<size_t> Stream::ReceiveInto(std::span<std::byte> memory,
   return static_cast<size_t>(operation.size());
 }
 
+absl::Status Stream::WriteWithImmediate(const RemoteRegion& region,
+                                        uint64_t offset,
+                                        std::span<const std::byte> from,
+                                        uint32_t immediate,
+                                        std::chrono::nanoseconds timeout) {
+  ND_RETURN_IF_ERROR(api::MayBlock(impl_->engine()));
+  AccessOperation operation;
+  operation.set_write(region, offset, {.bytes = from});
+  operation.set_immediate(immediate);
+  operation.set_deadline(api::After(timeout));
+  WriteWithImmediate(operation);
+  return Await(operation);
+}
+
 void Stream::Finish() {
   const absl::Status called = impl_->engine().Call(
       [this] { impl_->stream().Finish(); }, Instant::max());
   (void)called;
+}
+
+StreamStatistics Stream::statistics() const {
+  StreamStatistics result;
+  const absl::Status called = impl_->engine().Call(
+      [&] { result = impl_->stream().Statistics(impl_->engine().Now()); },
+      Instant::max());
+  (void)called;
+  return result;
 }
 
 }  // namespace nd

@@ -28,7 +28,7 @@ absl::Status CheckRing(const LinkLayout& link, const SessionLayout& session) {
                    ", but the session's eager_mode is SEND");
   }
   ND_RETURN_IF_ERROR(CheckRange("link_layout.ring_size", link.ring_size,
-                                session.slot_size, kMaxRing));
+                                session.slots * session.slot_size, kMaxRing));
   if (Ends(link.ring_address, link.ring_size)) return absl::OkStatus();
   return Invalid("link_layout.ring_address: ", link.ring_address, " and ",
                  link.ring_size, " bytes are beyond 2^64");

@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -116,8 +117,159 @@ void ExpectEcho(Stream& ours, Stream& theirs, size_t size, uint32_t seed) {
   EXPECT_TRUE(ours.Await(send).ok());
 }
 
-TEST_F(SessionTest, MessagesOfAnySizeComeBackInBothClasses) {
+TEST_F(SessionTest, EachSideReadsAndWritesWhatTheOtherHasPublished) {
   Connect();
+  for (auto [owner, user] :
+       {std::pair(&serving_, &client_), {&client_, &serving_}}) {
+    std::vector<std::byte> memory = MessageOf(3'000'000, 1);
+    const Region published = OrDie(
+        owner->Publish("table", memory, {.read = true, .write = true}, kLong));
+    EXPECT_EQ(published.name(), "table");
+    const RemoteRegion region = OrDie(user->Lookup("table", kLong));
+    EXPECT_EQ(region.size(), memory.size());
+    for (const size_t size : {1, 8, 2048, 2049, 100'000, 2'999'000}) {
+      std::vector<std::byte> back(size);
+      ASSERT_TRUE(user->Read(region, 1000, back, kLong).ok());
+      EXPECT_TRUE(std::equal(back.begin(), back.end(), memory.begin() + 1000));
+      const std::vector<std::byte> written = MessageOf(size, 2);
+      ASSERT_TRUE(user->Write(region, 1000, written, kLong).ok());
+      ASSERT_TRUE(user->Read(region, 1000, back, kLong).ok());
+      EXPECT_EQ(back, written) << size;
+    }
+  }
+}
+
+// As a thread of the control plane's does that has an event to tell of.
+TEST_F(SessionTest, AReactorWaitsForWhoStillHasASessionOfIt) {
+  Connect();
+  std::atomic<bool> going{false};
+  std::thread other([&going, session = client_.impl().shared_from_this()] {
+    while (!going) std::this_thread::yield();
+    session->Fail(absl::AbortedError("too late"));
+  });
+  client_ = Session();
+  going = true;
+  near_.reset();
+  other.join();
+}
+
+TEST_F(SessionTest, AtomicsCountAndSwap) {
+  Connect();
+  alignas(8) std::array<uint64_t, 2> memory{};
+  const Region published = OrDie(
+      serving_.Publish("counters", std::as_writable_bytes(std::span(memory)),
+                       {.read = true, .atomic = true}, kLong));
+  const RemoteRegion region = OrDie(client_.Lookup("counters", kLong));
+  for (uint64_t i = 0; i < 10; ++i) {
+    EXPECT_EQ(OrDie(client_.FetchAdd(region, 0, 3, kLong)), 3 * i);
+  }
+  EXPECT_EQ(OrDie(client_.CompareSwap(region, 8, 0, 7, kLong)), 0u);
+  EXPECT_EQ(OrDie(client_.CompareSwap(region, 8, 0, 9, kLong)), 7u);
+  std::array<uint64_t, 2> back{};
+  ASSERT_TRUE(
+      client_.Read(region, 0, std::as_writable_bytes(std::span(back)), kLong)
+          .ok());
+  EXPECT_EQ(back, (std::array<uint64_t, 2>{30, 7}));
+}
+
+TEST_F(SessionTest, ANotificationFindsItsBytesInPlace) {
+  Connect();
+  auto [ours, theirs] = Open(StreamClass::kLatency);
+  std::vector<std::byte> memory(1'000'000);
+  const Region published =
+      OrDie(serving_.Publish("log", memory, {.write = true}, kLong));
+  const RemoteRegion region = OrDie(client_.Lookup("log", kLong));
+  for (const size_t size : {1, 5000, 900'000}) {
+    const std::vector<std::byte> bytes = MessageOf(size, 3);
+    ASSERT_TRUE(ours.WriteWithImmediate(region, 64, bytes,
+                                        static_cast<uint32_t>(size), kLong)
+                    .ok());
+    const Message message = OrDie(theirs.Receive(kLong));
+    ASSERT_TRUE(message.notification());
+    EXPECT_EQ(message.notification()->region, published.id());
+    EXPECT_EQ(message.notification()->offset, 64u);
+    EXPECT_EQ(message.notification()->size, size);
+    EXPECT_EQ(message.notification()->immediate, size);
+    EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), memory.begin() + 64));
+  }
+}
+
+TEST_F(SessionTest, ARegionIsNoMoreOnceItIsWithdrawn) {
+  Connect();
+  std::vector<std::byte> memory(4096), back(16);
+  Region published =
+      OrDie(serving_.Publish("table", memory, {.read = true}, kLong));
+  EXPECT_TRUE(absl::IsAlreadyExists(
+      serving_.Publish("table", memory, {.read = true}, kLong).status()));
+  const RemoteRegion region = OrDie(client_.Lookup("table", kLong));
+  EXPECT_TRUE(absl::IsPermissionDenied(client_.Write(region, 0, back, kLong)));
+  EXPECT_TRUE(absl::IsOutOfRange(client_.Read(region, 4090, back, kLong)));
+  ASSERT_TRUE(published.Withdraw(kLong).ok());
+  // The word of it may still be on its way: then the device refuses.
+  const absl::Status read = client_.Read(region, 0, back, kLong);
+  EXPECT_TRUE(absl::IsNotFound(read) || absl::IsPermissionDenied(read)) << read;
+  EXPECT_TRUE(absl::IsNotFound(client_.Lookup("table", kLong).status()));
+  while (!region.withdrawn()) std::this_thread::yield();
+  EXPECT_TRUE(absl::IsNotFound(client_.Read(region, 0, back, kLong)));
+  // The session is none the worse for it.
+  auto [ours, theirs] = Open(StreamClass::kLatency);
+  ExpectEcho(ours, theirs, 5000, 1);
+}
+
+TEST_F(SessionTest, WhatTheDeviceRefusesCostsAConnectionAndNothingElse) {
+  Connect({.reconnect = kLong}, {.reconnect = kLong});
+  std::vector<std::byte> memory(4096), back(16);
+  Region first = OrDie(serving_.Publish("first", memory, {}, kLong));
+  // One that claims more than it was published for.
+  const RemoteRegion region = OrDie(client_.Lookup("first", kLong));
+  auto forged = std::make_shared<transport::PeerRegion>();
+  forged->address = region.get()->address;
+  forged->size = uint64_t{1} << 40;
+  forged->rkey = region.get()->rkey;
+  forged->access = {.read = true, .write = true, .atomic = true};
+  EXPECT_TRUE(absl::IsPermissionDenied(
+      client_.Write(RemoteRegion(forged), 0, back, kLong)));
+  EXPECT_TRUE(absl::IsPermissionDenied(
+      client_.Read(RemoteRegion(forged), 4096, back, kLong)));
+  EXPECT_TRUE(client_.Read(region, 0, back, kLong).ok());
+  auto [ours, theirs] = Open(StreamClass::kLatency);
+  ExpectEcho(ours, theirs, 5000, 1);
+}
+
+// The eager modes and the digest.
+class SessionByLayoutTest : public SessionTest,
+                            public testing::WithParamInterface<int> {
+ protected:
+  static SessionLayout Layout() {
+    SessionLayout layout;
+    layout.eager_mode =
+        (GetParam() & 1) != 0 ? EagerMode::kRing : EagerMode::kSend;
+    layout.digest = (GetParam() & 2) != 0;
+    return layout;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(RingAndDigest, SessionByLayoutTest,
+                         testing::Range(0, 4));
+
+// The memory that they are sent from, and the rings, are of no size that a pool
+// has.
+TEST_P(SessionByLayoutTest, MessagesTravelInLargeSlotsOfManyConnections) {
+  Connect({}, {.layout = {.latency_connections = 2,
+                          .bulk_connections = 3,
+                          .slots = 8,
+                          .slot_size = 100'032,
+                          .eager_limit = 100'000}});
+  for (const StreamClass stream_class :
+       {StreamClass::kLatency, StreamClass::kBulk}) {
+    auto [ours, theirs] = Open(stream_class);
+    ExpectEcho(ours, theirs, 100'000, 1);
+  }
+}
+
+TEST_P(SessionByLayoutTest, MessagesOfAnySizeComeBackInBothClasses) {
+  Connect({}, {.layout = Layout()});
+  EXPECT_EQ(client_.layout().eager_mode, Layout().eager_mode);
+  EXPECT_EQ(serving_.layout().digest, Layout().digest);
   for (const StreamClass each : {StreamClass::kLatency, StreamClass::kBulk}) {
     auto [ours, theirs] = Open(each);
     EXPECT_EQ(theirs.name(), "test");
@@ -127,6 +279,18 @@ TEST_F(SessionTest, MessagesOfAnySizeComeBackInBothClasses) {
       ExpectEcho(ours, theirs, size, seed++);
     }
   }
+}
+
+TEST_F(SessionTest, ARingOutlivesItsConnections) {
+  SessionLayout layout;
+  layout.eager_mode = EagerMode::kRing;
+  Connect({.reconnect = kLong}, {.layout = layout, .reconnect = kLong});
+  auto [ours, theirs] = Open(StreamClass::kLatency);
+  for (uint32_t round = 0; round < 3; ++round) {
+    for (uint32_t i = 0; i < 100; ++i) ExpectEcho(ours, theirs, 8 * i, i);
+    LoseLinks(client_, {0, 1});
+  }
+  ExpectEcho(ours, theirs, 100'000, 1);
 }
 
 TEST_F(SessionTest, AnApplicationOfOneThreadPollsItsReactorInCallsThatBlock) {
@@ -347,6 +511,52 @@ TEST_F(SessionTest, ACallThatBlocksIsRefusedInACallback) {
   for (const absl::Status& each : {seen.sent, seen.accepted, seen.closed}) {
     EXPECT_TRUE(absl::IsFailedPrecondition(each)) << each;
   }
+}
+
+TEST_F(SessionTest, StatisticsAreOfTheSessionItsConnectionsAndItsStreams) {
+  Connect();
+  auto [ours, theirs] = Open(StreamClass::kLatency);
+  ExpectEcho(ours, theirs, 100, 1);
+  ExpectEcho(ours, theirs, 100'000, 2);
+  for (Session* const each : {&client_, &serving_}) {
+    const SessionStatistics statistics = each->statistics();
+    EXPECT_EQ(statistics.latency.sent.messages, 2u);
+    EXPECT_EQ(statistics.latency.sent.bytes, 100'100u);
+    EXPECT_EQ(statistics.latency.received.messages, 2u);
+    EXPECT_EQ(statistics.latency.received.bytes, 100'100u);
+    EXPECT_EQ(statistics.latency.send_latency.count, 2u);
+    EXPECT_GT(statistics.latency.send_latency.min, 0ns);
+    EXPECT_EQ(statistics.bulk.sent.messages, 0u);
+    EXPECT_EQ(statistics.streams, 1u);
+    EXPECT_EQ(statistics.oldest_send, 0ns);
+    ASSERT_EQ(statistics.connections.size(), 2u);
+    for (const ConnectionStatistics& connection : statistics.connections) {
+      EXPECT_TRUE(connection.up);
+      EXPECT_EQ(connection.made, 1u);
+      EXPECT_EQ(connection.lost, 0u);
+      EXPECT_GT(connection.credits, 0u);
+    }
+    EXPECT_EQ(statistics.connections[0].bytes_written +
+                  statistics.connections[1].bytes_written,
+              100'000u);
+  }
+  EXPECT_EQ(ours.statistics().sent.bytes, 100'100u);
+  EXPECT_EQ(theirs.statistics().received.messages, 2u);
+  ReceiveOperation waiting;
+  ours.Receive(waiting);
+  while (ours.statistics().oldest_receive < 1ms) std::this_thread::yield();
+  EXPECT_GE(client_.statistics().oldest_receive, 1ms);
+  ours.Cancel(waiting);
+  LoseLinks(client_, {0});
+  while (client_.statistics().connections[0].made < 2) {
+    ASSERT_TRUE(client_.status().ok()) << client_.status();
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(client_.statistics().connections[0].lost, 1u);
+  EXPECT_NE(client_.Describe().find("latency class: sent 2 messages"),
+            std::string::npos)
+      << client_.Describe();
+  EXPECT_TRUE(absl::IsCancelled(ours.Await(waiting)));
 }
 
 TEST_F(SessionTest, WhoCannotBeReachedIsNamed) {

@@ -62,7 +62,8 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         LinkField{"send_depth", &LinkLayout::send_depth, 1, 1 << 20},
         LinkField{"receive_depth", &LinkLayout::receive_depth, 256, 1 << 20},
-        LinkField{"ring_size", &LinkLayout::ring_size, 8192, uint64_t{1} << 32},
+        LinkField{"ring_size", &LinkLayout::ring_size, 256 * 8192,
+                  uint64_t{1} << 32},
         LinkField{"max_rd_atomic", &LinkLayout::max_rd_atomic, 0, 255},
         LinkField{"max_dest_rd_atomic", &LinkLayout::max_dest_rd_atomic, 0,
                   255}),
@@ -92,10 +93,10 @@ TEST(LinkLayout, RingIsForRingModeOnly) {
 
 TEST(LinkLayout, RingEndsWithinTheAddressSpace) {
   LinkLayout link = SomeLink();
-  link.ring_size = 8192;
   SessionLayout session;
   session.eager_mode = EagerMode::kRing;
-  link.ring_address = kMax - 8192;
+  link.ring_size = session.slots * session.slot_size;
+  link.ring_address = kMax - link.ring_size;
   EXPECT_TRUE(CheckLinkLayout(link, session).ok());
   ++link.ring_address;
   EXPECT_NE(MessageOf(CheckLinkLayout(link, session)).find("beyond 2^64"),

@@ -1,0 +1,119 @@
+#include "api/regions.h"
+
+#include <infiniband/verbs.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "api/session_impl.h"
+#include "base/log.h"
+#include "base/status.h"
+
+namespace nd::api {
+namespace {
+
+constexpr Duration kWithdrawTime = std::chrono::seconds(10);
+
+unsigned VerbsAccess(const RegionAccess& access) {
+  unsigned flags = 0;
+  if (access.read) flags |= IBV_ACCESS_REMOTE_READ;
+  if (access.write) flags |= IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_LOCAL_WRITE;
+  if (access.atomic) {
+    flags |= IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_LOCAL_WRITE;
+  }
+  return flags;
+}
+
+}  // namespace
+
+RemoteRegion PeerRegions::Get(const control::Region& region) {
+  const absl::MutexLock lock(&mutex_);
+  absl::erase_if(regions_,
+                 [](const auto& each) { return each.second.expired(); });
+  std::weak_ptr<transport::PeerRegion>& known = regions_[region.id];
+  if (auto same = known.lock()) return RemoteRegion(std::move(same));
+  auto found = std::make_shared<transport::PeerRegion>();
+  found->id = region.id;
+  found->address = region.address;
+  found->size = region.size;
+  found->rkey = region.rkey;
+  found->access = {.read = region.access.read,
+                   .write = region.access.write,
+                   .atomic = region.access.atomic};
+  known = found;
+  return RemoteRegion(std::move(found));
+}
+
+void PeerRegions::Withdrawn(uint64_t id) {
+  const absl::MutexLock lock(&mutex_);
+  const auto found = regions_.find(id);
+  if (found == regions_.end()) return;
+  if (const auto region = found->second.lock()) {
+    region->withdrawn.store(true, std::memory_order_relaxed);
+  }
+}
+
+absl::StatusOr<std::shared_ptr<PublishedRegion>> PublishedRegion::Publish(
+    std::shared_ptr<SessionImpl> session, absl::string_view name,
+    std::span<std::byte> memory, const RegionAccess& access,
+    const Deadline& deadline) {
+  const std::shared_ptr<PublishedRegion> region(
+      new PublishedRegion(std::move(session), name));
+  control::Region its{
+      .address = reinterpret_cast<uintptr_t>(memory.data()),
+      .size = memory.size(),
+      .access = {
+          .read = access.read, .write = access.write, .atomic = access.atomic}};
+  ND_RETURN_IF_ERROR(control::CheckRegion(name, its));
+  ND_ASSIGN_OR_RETURN(std::unique_ptr<transport::Registration> registration,
+                      region->session_->runtime()->registrar().Register(
+                          memory, VerbsAccess(access)));
+  its.rkey = registration->keys().rkey;
+  ND_ASSIGN_OR_RETURN(
+      region->id_, region->session_->directory().Publish(name, its, deadline));
+  region->registration_ = std::move(registration);
+  return region;
+}
+
+absl::Status PublishedRegion::Withdraw(const Deadline& deadline) {
+  if (registration_ == nullptr) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("region ", name_, " was withdrawn"));
+  }
+  absl::Status told;
+  ND_RETURN_IF_ERROR(Blocking(session_->engine(), [&] {
+    // Told first, a peer that listens starts nothing that would be refused.
+    told = session_->directory().Withdraw(name_, deadline);
+  }));
+  registration_.reset();
+  return Annotate(told, session_->name());
+}
+
+PublishedRegion::~PublishedRegion() {
+  if (registration_ == nullptr) return;
+  registration_.reset();
+  Workers::OfProcess().Run(
+      [hold = session_->hub().Hold(), session = session_, name = name_] {
+        const absl::Status told =
+            session->directory().Withdraw(name, Deadline::After(kWithdrawTime));
+        if (!told.ok()) ND_LOG(kDebug, session->name(), ": ", told.ToString());
+      });
+}
+
+}  // namespace nd::api
+
+namespace nd {
+
+Region::Region(std::shared_ptr<api::PublishedRegion> impl)
+    : impl_(std::move(impl)) {}
+Region::~Region() = default;
+Region& Region::operator=(Region&& other) noexcept = default;
+
+const std::string& Region::name() const { return impl_->name(); }
+uint64_t Region::id() const { return impl_->id(); }
+
+absl::Status Region::Withdraw(std::chrono::nanoseconds timeout) {
+  return impl_->Withdraw(Deadline::After(timeout));
+}
+
+}  // namespace nd
