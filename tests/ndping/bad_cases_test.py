@@ -130,14 +130,7 @@ class BadCases(scenario.ScenarioTest):
             self.assert_passes("lat", *TO, "--iterations", "10")
 
     def test_interrupt_ends_a_test_cleanly_on_both_sides(self):
-        with scenario.server("--address", PEER) as server:
-            client = scenario.start("bw", *TO, "--duration", "60s", "--verify")
-            scenario.wait_until(scenario.is_under_way, "the test to run")
-            client.send_signal(signal.SIGINT)
-            output, errors = client.communicate(timeout=60)
-            self.assertEqual(client.returncode, 130, errors)
-            self.assertIn("interrupted", output + errors)
-            self.assertNotIn("rror", server.log())
+        self.assert_interrupt_ends_cleanly("bw", *TO)
 
     def test_two_servers_on_one_port(self):
         with scenario.server("--address", PEER):

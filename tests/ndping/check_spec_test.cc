@@ -41,6 +41,28 @@ v1::TestSpec Latency() {
   return spec;
 }
 
+v1::TestSpec Messages() {
+  v1::TestSpec spec = Latency();
+  spec.clear_operation();
+  spec.clear_signal_every();
+  v1::SessionOptions& session = *spec.mutable_session();
+  session.set_stream_class(v1::STREAM_CLASS_LATENCY);
+  session.set_connections(1);
+  session.set_slots(64);
+  session.set_slot_size(8192);
+  session.set_eager_limit(8160);
+  return spec;
+}
+
+v1::TestSpec UnderLoad() {
+  v1::TestSpec spec = Messages();
+  v1::Load& load = *spec.mutable_session()->mutable_load();
+  load.set_size(4096);
+  load.set_depth(16);
+  load.set_stream_class(v1::STREAM_CLASS_BULK);
+  return spec;
+}
+
 v1::TestSpec Connect() {
   v1::TestSpec spec;
   spec.set_kind(v1::TEST_KIND_CONNECT);
@@ -199,6 +221,44 @@ const Case kCases[] = {
     {"MemoryOfBothDirections", Bandwidth,
      CHANGE(s.set_sizes(0, 1 << 20); s.set_qps(4); s.set_bidirectional(true)),
      kTooMuch, "need at least 8M"},
+
+    {"GoodMessages", Messages, CHANGE((void)s), kOk, ""},
+    {"GoodLoad", UnderLoad, CHANGE((void)s), kOk, ""},
+    {"MessagesWithAnOperation", Messages,
+     CHANGE(s.set_operation(v1::OPERATION_SEND)), kInvalid,
+     "operation: not of a test over a session"},
+    {"MessagesWithAnMtu", Messages, CHANGE(s.set_mtu(1024)), kInvalid, "mtu: "},
+    {"MessagesOfNoClass", Messages,
+     CHANGE(s.mutable_session()->clear_stream_class()), kInvalid,
+     "stream_class: 0"},
+    {"TooFewSlots", Messages, CHANGE(s.mutable_session()->set_slots(3)),
+     kInvalid, "slots: 3 is below 4"},
+    {"EagerLimitBeyondTheSlot", Messages,
+     CHANGE(s.mutable_session()->set_eager_limit(8161)), kInvalid,
+     "eager_limit: 8161 is above"},
+    {"TooManyConnectionsOfAClass", Messages,
+     CHANGE(s.mutable_session()->set_connections(17)), kInvalid,
+     "latency_connections: 17 is above 16"},
+    {"MoreStreamsThanTheLimit", Messages, CHANGE(s.set_qps(9)), kTooMuch,
+     "qps: 9 are more than 8"},
+    {"MoreThanTheMemoryForWhatArrives", Messages,
+     CHANGE(s.set_kind(v1::TEST_KIND_BANDWIDTH); s.set_sizes(0, 1 << 20);
+            s.set_qps(4)),
+     kTooMuch, "memory: 6 streams with messages of up to 1048576 bytes"},
+    {"LoadOfABandwidthTest", UnderLoad,
+     CHANGE(s.set_kind(v1::TEST_KIND_BANDWIDTH)), kInvalid,
+     "load: only a latency test has one"},
+    {"LoadOfNothing", UnderLoad,
+     CHANGE(s.mutable_session()->mutable_load()->set_size(0)), kInvalid,
+     "load.size: at least 1 byte"},
+    {"LoadOverTheLimit", UnderLoad,
+     CHANGE(s.mutable_session()->mutable_load()->set_size(2 << 20)), kTooMuch,
+     "load.size: 2M bytes are more than 1M"},
+    {"LoadDeeperThanTheLimit", UnderLoad,
+     CHANGE(s.mutable_session()->mutable_load()->set_depth(65)), kTooMuch,
+     "load.depth: 65 is more than 64"},
+    {"ConnectOverASession", Connect, CHANGE(s.mutable_session()), kInvalid,
+     "session: a connect test moves no messages"},
 
     {"NoConnections", Connect, CHANGE(s.set_connections(0)), kInvalid,
      "connections: 0"},

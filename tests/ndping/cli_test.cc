@@ -61,6 +61,62 @@ TEST(ParseCommandLine, ReadsATest) {
   EXPECT_EQ(lat.output.format, Format::kJson);
 }
 
+TEST(ParseCommandLine, ReadsATestOverMessages) {
+  const auto lat = Parsed<TestOptions>({"lat",
+                                        "host",
+                                        "--over",
+                                        "message",
+                                        "--stream-class",
+                                        "bulk",
+                                        "--streams",
+                                        "2",
+                                        "--connections",
+                                        "3",
+                                        "--slots",
+                                        "8",
+                                        "--eager-limit",
+                                        "100",
+                                        "--digest",
+                                        "--under-load",
+                                        "--load-size",
+                                        "64K",
+                                        "--load-depth",
+                                        "4",
+                                        "--load-class",
+                                        "latency"});
+  EXPECT_EQ(lat.over, Over::kMessage);
+  EXPECT_EQ(lat.stream_class, v1::STREAM_CLASS_BULK);
+  EXPECT_EQ(lat.streams, 2u);
+  EXPECT_EQ(lat.session_connections, 3u);
+  EXPECT_EQ(lat.slots, 8u);
+  EXPECT_EQ(lat.eager_limit, 100u);
+  EXPECT_TRUE(lat.digest);
+  EXPECT_TRUE(lat.under_load);
+  EXPECT_EQ(lat.load_size, 64u << 10);
+  EXPECT_EQ(lat.load_depth, 4u);
+  EXPECT_EQ(lat.load_class, v1::STREAM_CLASS_LATENCY);
+}
+
+TEST(ParseCommandLine, RefusesWhatTheCarrierDoesNotHave) {
+  EXPECT_EQ(CauseOf({"lat", "host", "--over", "message", "--op", "write"}),
+            "--op: not with --over message: messages are sent and received, "
+            "there is no other operation");
+  EXPECT_EQ(CauseOf({"bw", "host", "--over", "message", "--qps", "2"}),
+            "--qps: not with --over message: a session has --streams, and "
+            "--connections that carry them");
+  EXPECT_EQ(CauseOf({"rate", "host", "--streams", "2"}),
+            "--streams: only with --over message");
+  EXPECT_EQ(CauseOf({"lat", "host", "--digest"}),
+            "--digest: only with --over message");
+  EXPECT_EQ(CauseOf({"ping", "host", "--stream-class", "bulk"}),
+            "--stream-class: only with --over message");
+  EXPECT_THAT(
+      CauseOf({"ping", "host", "--over", "message", "--protocol", "rping"}),
+      StartsWith("--over message: rping's protocol has no messages"));
+  EXPECT_EQ(CauseOf({"lat", "host", "--over", "wires"}),
+            "--over: 'wires' is not one of verbs, message");
+}
+
 TEST(ParseCommandLine, ReadsABandwidthTest) {
   const auto bw = Parsed<TestOptions>({"bw",
                                        "host",

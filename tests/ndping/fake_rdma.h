@@ -169,6 +169,10 @@ class FakeReception final : public Reception {
   absl::StatusOr<std::unique_ptr<Guest>> Invite(uint32_t) override {
     return std::make_unique<FakeGuest>(wire_);
   }
+  absl::StatusOr<std::unique_ptr<Guest>> InviteSession(const v1::TestSpec&,
+                                                       uint64_t) override {
+    return std::make_unique<FakeGuest>(wire_);
+  }
   verbs::SocketAddress address() const override {
     return *verbs::SocketAddress::Parse("127.0.0.1", 7471);
   }

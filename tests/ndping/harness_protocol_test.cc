@@ -213,6 +213,24 @@ TEST_F(HarnessProtocolTest, TwoPhasesRunInOrderAndReportBothSides) {
               ElementsAre("start 0", "end 64", "start 1", "end 128"));
 }
 
+// As one of an earlier version is, which takes the test for one over verbs.
+TEST_F(HarnessProtocolTest, ServerWithoutSessionsIsToldFromOneThatHasThem) {
+  StartBoth();
+  v1::TestSpec spec = SomeSpec();
+  spec.clear_operation();
+  spec.clear_signal_every();
+  v1::SessionOptions& session = *spec.mutable_session();
+  session.set_stream_class(v1::STREAM_CLASS_LATENCY);
+  session.set_connections(1);
+  session.set_slots(64);
+  session.set_slot_size(8192);
+  session.set_eager_limit(8160);
+  const absl::Status status =
+      client_->Run(spec, interrupt_, recorder_).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << status;
+  EXPECT_THAT(Message(status), HasSubstr("has no sessions"));
+}
+
 TEST_F(HarnessProtocolTest, ServerLogsStartAndEnd) {
   StartBoth();
   ASSERT_TRUE(Run().ok());

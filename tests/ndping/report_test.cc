@@ -10,8 +10,10 @@
 namespace nd::ndping {
 namespace {
 
+using ::testing::EndsWith;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
+using ::testing::StartsWith;
 
 v1::TestSpec LatencySpec() {
   v1::TestSpec spec;
@@ -232,18 +234,86 @@ TEST(Csv, Latency) {
       "test,op,size,qps,depth,cq,bidirectional,messages,elapsed_ns,"
       "bytes_per_second,messages_per_second,min_ns,mean_ns,stddev_ns,p50_ns,"
       "p90_ns,p99_ns,p99_9_ns,p99_99_ns,p99_999_ns,max_ns,client_cpu_percent,"
-      "server_cpu_percent,verified,mismatched,interrupted\n");
+      "server_cpu_percent,verified,mismatched,interrupted,stream_class,"
+      "load_bytes_per_second\n");
   EXPECT_EQ(CsvRow(TestName::kLatency, LatencySpec(), LatencyPhase()),
             "lat,send,64,1,1,busy,0,1000,30000000,2133333,33333.3,12345,"
             "15124.4,63353.9,12351,12351,12351,100031,2000000,2000000,2000000,"
-            "99.0,50.0,0,0,0\n");
+            "99.0,50.0,0,0,0,,\n");
 }
 
 TEST(Csv, BandwidthLeavesLatenciesEmpty) {
   const TestResult result = BandwidthResult();
   EXPECT_EQ(CsvRow(TestName::kBandwidth, result.spec, result.phases[0]),
             "bw,write,8,2,128,busy,0,5000,2000000000,20000,2500.0,,,,,,,,,,,"
-            "100.0,0.7,0,0,0\n");
+            "100.0,0.7,0,0,0,,\n");
+}
+
+// A latency test over a session, with a load of 500 MB in a second.
+TestResult LoadResult() {
+  TestResult result = LatencyResult();
+  result.spec.clear_operation();
+  v1::SessionOptions& session = *result.spec.mutable_session();
+  session.set_stream_class(v1::STREAM_CLASS_LATENCY);
+  session.set_connections(1);
+  session.set_slots(64);
+  session.set_slot_size(8192);
+  session.set_eager_limit(8160);
+  session.mutable_load()->set_size(1 << 20);
+  session.mutable_load()->set_depth(16);
+  session.mutable_load()->set_stream_class(v1::STREAM_CLASS_BULK);
+  v1::LoadReport& load = *result.phases[0].client.mutable_load();
+  load.set_messages(500);
+  load.set_bytes(500'000'000);
+  load.set_elapsed_ns(1'000'000'000);
+  return result;
+}
+
+TEST(TextReport, MessagesUnderLoad) {
+  EXPECT_EQ(
+      TextReport(TestName::kLatency, LoadResult()),
+      "message latency (half the round trip) to 10.98.0.2:7470: 1 latency "
+      "stream, cq busy, under a load of bulk messages of 1M, depth 16\n"
+      " size  messages      min     mean      p50      p90      p99    p99.9   "
+      "p99.99      max  load GB/s\n"
+      "   64      1000  12.3 us  15.1 us  12.4 us  12.4 us  12.4 us   100 us  "
+      "2.00 ms  2.00 ms      0.500\n");
+}
+
+TEST(TextReport, TheRateOfMessagesIsNoMessageMessageRate) {
+  TestResult result = LoadResult();
+  result.spec.mutable_session()->clear_load();
+  EXPECT_THAT(TextHeading(TestName::kRate, result.spec, result.server),
+              StartsWith("message rate to 10.98.0.2:7470: 1 latency stream, "));
+}
+
+TEST(Csv, MessagesUnderLoad) {
+  const TestResult result = LoadResult();
+  const std::string row =
+      CsvRow(TestName::kLatency, result.spec, result.phases[0]);
+  EXPECT_THAT(row, StartsWith("lat,message,64,1,1,busy,0,1000,"));
+  EXPECT_THAT(row, EndsWith(",0,0,0,latency,500000000\n"));
+}
+
+TEST(Json, MessagesUnderLoad) {
+  const Json json = ToJson(TestName::kLatency, LoadResult(),
+                           {.status{}, .hits{}, .passed = true});
+  EXPECT_EQ(json["options"]["over"], "message");
+  EXPECT_FALSE(json["options"].contains("op"));
+  EXPECT_EQ(json["options"]["streams"], 1);
+  EXPECT_EQ(json["options"]["stream_class"], "latency");
+  EXPECT_EQ(json["options"]["eager_limit"], 8160);
+  EXPECT_EQ(json["options"]["load"]["stream_class"], "bulk");
+  EXPECT_EQ(json["phases"][0]["load"]["bytes_per_second"], 5e8);
+  EXPECT_EQ(json["phases"][0]["load"]["messages"], 500);
+}
+
+TEST(MeasuredOf, TheBandwidthOfALatencyTestIsItsLoads) {
+  const TestResult result = LoadResult();
+  const auto measured = MeasuredOf(TestName::kLatency, result);
+  ASSERT_EQ(measured.size(), 1u);
+  EXPECT_EQ(measured[0].bandwidth, 5e8);
+  EXPECT_EQ(measured[0].latencies->count(), 1000u);
 }
 
 TEST(Json, LatencyReadsBack) {
@@ -256,6 +326,7 @@ TEST(Json, LatencyReadsBack) {
   EXPECT_EQ(json["test"], "lat");
   EXPECT_EQ(json["server"]["address"], "10.98.0.2:7470");
   EXPECT_EQ(json["server"]["version"], "0.1.0");
+  EXPECT_EQ(json["options"]["over"], "verbs");
   EXPECT_EQ(json["options"]["op"], "send");
   EXPECT_EQ(json["options"]["sizes"], Json::array({64}));
   EXPECT_EQ(json["interrupted"], false);
@@ -371,6 +442,7 @@ TEST(PingReport, CsvAndJson) {
   EXPECT_EQ(json["loss_percent"], 25.0);
   EXPECT_EQ(json["latency"]["count"], 3);
   EXPECT_EQ(json["options"]["protocol"], "rping");
+  EXPECT_EQ(json["options"]["over"], "verbs");
 }
 
 }  // namespace

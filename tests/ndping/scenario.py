@@ -180,6 +180,17 @@ class ScenarioTest(unittest.TestCase):
                          f"{' '.join(arguments)}\n{done.stdout[-2000:]}{done.stderr}")
         return json.loads(done.stdout)
 
+    def assert_interrupt_ends_cleanly(self, *arguments: str) -> None:
+        """Ctrl-C in the middle of a test, of which the server does not complain."""
+        with server("--address", PEER) as its:
+            client = start(*arguments, "--duration", "60s", "--verify")
+            wait_until(is_under_way, "the test to run")
+            client.send_signal(signal.SIGINT)
+            output, errors = client.communicate(timeout=60)
+            self.assertEqual(client.returncode, 130, errors)
+            self.assertIn("interrupted", output + errors)
+            self.assertNotIn("rror", its.log())
+
     def assert_all_verified(self, result: dict) -> None:
         for phase in result["phases"]:
             self.assertEqual(phase["verified_percent"], 100.0, phase["size"])

@@ -192,6 +192,81 @@ TEST(ToSpec, RefusesOptionsThatDoNotGoTogether) {
             "send-imm or write-imm");
 }
 
+TestOptions OverMessages(TestName test) {
+  TestOptions options = OptionsOf(test);
+  options.over = Over::kMessage;
+  return options;
+}
+
+TEST(ToSpec, OverMessagesNothingOfVerbsIsAskedFor) {
+  v1::TestSpec expected;
+  expected.set_kind(v1::TEST_KIND_LATENCY);
+  expected.add_sizes(64);
+  expected.set_iterations(1000);
+  expected.set_warmup(100);
+  expected.set_qps(1);
+  expected.set_depth(1);
+  expected.set_cq_mode(v1::CQ_MODE_BUSY);
+  v1::SessionOptions& session = *expected.mutable_session();
+  session.set_stream_class(v1::STREAM_CLASS_LATENCY);
+  session.set_connections(1);
+  session.set_slots(64);
+  session.set_slot_size(8192);
+  session.set_eager_limit(8160);
+  ExpectSpec(OverMessages(TestName::kLatency), expected);
+}
+
+TEST(ToSpec, BandwidthAndRateOverMessagesAreOfTheBulkClass) {
+  const auto bandwidth = ToSpec(OverMessages(TestName::kBandwidth));
+  ASSERT_TRUE(bandwidth.ok()) << bandwidth.status();
+  EXPECT_EQ(bandwidth->session().stream_class(), v1::STREAM_CLASS_BULK);
+  const auto rate = ToSpec(OverMessages(TestName::kRate));
+  ASSERT_TRUE(rate.ok()) << rate.status();
+  EXPECT_EQ(rate->qps(), 8u);
+}
+
+TEST(ToSpec, EveryOptionOfMessagesHasItsField) {
+  TestOptions options = OverMessages(TestName::kLatency);
+  options.streams = 3;
+  options.stream_class = v1::STREAM_CLASS_BULK;
+  options.session_connections = 2;
+  options.slots = 8;
+  options.eager_limit = 10'000;
+  options.digest = true;
+  options.under_load = true;
+  options.load_size = 4096;
+  options.load_depth = 5;
+  options.load_class = v1::STREAM_CLASS_LATENCY;
+  const auto spec = ToSpec(options);
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->qps(), 3u);
+  const v1::SessionOptions& session = spec->session();
+  EXPECT_EQ(session.stream_class(), v1::STREAM_CLASS_BULK);
+  EXPECT_EQ(session.connections(), 2u);
+  EXPECT_EQ(session.slots(), 8u);
+  EXPECT_EQ(session.eager_limit(), 10'000u);
+  EXPECT_EQ(session.slot_size(), 10'048u);  // 64 * 157
+  EXPECT_TRUE(session.digest());
+  EXPECT_EQ(session.load().size(), 4096u);
+  EXPECT_EQ(session.load().depth(), 5u);
+  EXPECT_EQ(session.load().stream_class(), v1::STREAM_CLASS_LATENCY);
+}
+
+TEST(ToSpec, RefusesWhatTheCarrierDoesNotHave) {
+  TestOptions verbs = OptionsOf(TestName::kLatency);
+  verbs.of_messages = {"--streams"};
+  EXPECT_EQ(ErrorOf(verbs), "--streams: only with --over message");
+
+  TestOptions messages = OverMessages(TestName::kLatency);
+  messages.of_verbs = {"--mtu"};
+  EXPECT_EQ(ErrorOf(messages),
+            "--mtu: not with --over message: the session sees to that itself");
+
+  TestOptions idle = OverMessages(TestName::kLatency);
+  idle.of_load = {"--load-size"};
+  EXPECT_EQ(ErrorOf(idle), "--load-size: only with --under-load");
+}
+
 TEST(NameFlag, TellsTheFlagInsteadOfTheField) {
   EXPECT_EQ(NameFlag(absl::InvalidArgumentError("sizes: 65 sizes")),
             absl::InvalidArgumentError("--size: 65 sizes"));

@@ -16,15 +16,13 @@
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
-#include "base/mutex.h"
 #include "base/sleeps.h"
 #include "base/until_true.h"
 #include "base/wait.h"
 #include "control/connection_broker.h"
 #include "ndping/engine/plan.h"
+#include "ndping/meeting.h"
 #include "verbs/rdma_env.h"
 
 namespace nd::ndping {
@@ -36,88 +34,6 @@ using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
 constexpr uint64_t kMaxMemory = 64 << 20;
-constexpr int kClient = 0;
-constexpr int kServer = 1;
-
-// What the control plane does between the two sides of a phase.
-class Meeting {
- public:
-  Meeting() : cancel_(Cancellation::Create().value()) {}
-
-  absl::StatusOr<v1::PhaseDone> Exchange(int side, const v1::PhaseDone& mine) {
-    v1::PhaseDone told = mine;
-    told.set_interrupted(mine.interrupted() || interrupted(side));
-    MutexLock lock(&mutex_);
-    done_[side] = std::move(told);
-    is_done_[side] = true;
-    changed_.SignalAll();
-    return AwaitDone(1 - side);
-  }
-
-  absl::StatusOr<v1::PhaseDone> Await(int side) {
-    MutexLock lock(&mutex_);
-    return AwaitDone(side);
-  }
-
-  bool interrupted(int side) const {
-    return interrupted_ && (side == kClient || is_done_[kClient]);
-  }
-  bool is_done(int side) const { return is_done_[side]; }
-  void Interrupt() { interrupted_ = true; }
-  Cancellation& cancel() { return cancel_; }
-
- private:
-  absl::StatusOr<v1::PhaseDone> AwaitDone(int side)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    const Deadline deadline = Deadline::After(seconds(60));
-    while (!is_done_[side]) {
-      if (cancel_.cancelled()) return absl::CancelledError("cancelled");
-      if (deadline.Passed()) return absl::DeadlineExceededError("no meeting");
-      changed_.WaitWithTimeout(&mutex_, absl::Milliseconds(5));
-    }
-    return done_[side];
-  }
-
-  Cancellation cancel_;
-  std::atomic<bool> interrupted_{false};
-  std::array<std::atomic<bool>, 2> is_done_{};
-  absl::Mutex mutex_;
-  absl::CondVar changed_;
-  std::array<v1::PhaseDone, 2> done_;
-};
-
-class Control final : public PhaseControl {
- public:
-  Control(Meeting& meeting, int side) : meeting_(meeting), side_(side) {}
-
-  absl::StatusOr<v1::PhaseDone> ExchangeDone(
-      const v1::PhaseDone& mine) override {
-    return meeting_.Exchange(side_, mine);
-  }
-  absl::Status AwaitPeerDone() override {
-    waiting_ = true;
-    return meeting_.Await(1 - side_).status();
-  }
-  bool interrupted() const override { return meeting_.interrupted(side_); }
-  bool peer_done() const override {
-    waiting_ = true;
-    return meeting_.is_done(1 - side_);
-  }
-  const Cancellation* cancellation() const override {
-    return &meeting_.cancel();
-  }
-  void OnMessage(uint64_t) override { ++paced_messages; }
-
-  // Whether the phase's loop runs: it moves messages, or waits for the peer's.
-  bool running() const { return messages > 0 || waiting_; }
-
-  uint64_t paced_messages = 0;
-
- private:
-  Meeting& meeting_;
-  const int side_;
-  mutable std::atomic<bool> waiting_{false};
-};
 
 v1::TestSpec Spec(v1::TestKind kind, v1::Operation operation,
                   std::initializer_list<uint64_t> sizes) {

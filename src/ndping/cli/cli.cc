@@ -183,6 +183,15 @@ absl::StatusOr<Command> CheckPing(const PingCommand& ping) {
     return absl::InvalidArgumentError(
         "--verbose: only --protocol rping sends data that can be shown");
   }
+  if (ping.over == Over::kMessage && ping.protocol != Protocol::kNd) {
+    return absl::InvalidArgumentError(
+        "--over message: rping's protocol has no messages; leave --protocol "
+        "out");
+  }
+  if (ping.stream_class.has_value() && ping.over != Over::kMessage) {
+    return absl::InvalidArgumentError(
+        "--stream-class: only with --over message");
+  }
   ND_RETURN_IF_ERROR(
       CheckFigures(ping.output, {.latency = true, .loss = true}));
   return ping;

@@ -48,6 +48,8 @@ struct PingCommand {
   Duration interval = std::chrono::seconds(1);
   bool verify = false;
   bool verbose = false;
+  Over over = Over::kVerbs;
+  std::optional<v1::StreamClass> stream_class;  // over messages
   OutputOptions output;
 };
 

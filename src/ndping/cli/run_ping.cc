@@ -20,6 +20,7 @@ class PingObserver : public TestObserver, public RpingObserver {
   PingObserver(const PingCommand& command, const Io& io)
       : print_(command.output.format == Format::kText), io_(io) {
     summary_.protocol = command.protocol == Protocol::kNd ? "nd" : "rping";
+    summary_.over = command.over == Over::kMessage ? "message" : "verbs";
     summary_.host = command.host;
     summary_.size = command.size;
     summary_.validated = command.verify;
@@ -65,17 +66,23 @@ class PingObserver : public TestObserver, public RpingObserver {
 v1::TestSpec PingSpec(const PingCommand& command, const v1::Limits& limits) {
   v1::TestSpec spec;
   spec.set_kind(v1::TEST_KIND_LATENCY);
-  spec.set_operation(v1::OPERATION_SEND);
   spec.add_sizes(command.size);
   spec.set_iterations(command.count);
   if (command.count == 0) spec.set_duration_ns(limits.max_duration_ns());
   spec.set_qps(1);
   spec.set_depth(1);
-  spec.set_signal_every(1);
   spec.set_cq_mode(v1::CQ_MODE_EVENT);
   spec.set_verify(command.verify);
   spec.set_interval_ns(
       static_cast<uint64_t>(std::max(command.interval, Duration(1)).count()));
+  if (command.over == Over::kMessage) {
+    TestOptions options;
+    options.stream_class = command.stream_class;
+    *spec.mutable_session() = SessionOf(options);
+    return spec;
+  }
+  spec.set_operation(v1::OPERATION_SEND);
+  spec.set_signal_every(1);
   spec.set_retry_count(7);
   spec.set_rnr_retry_count(7);
   return spec;

@@ -216,6 +216,13 @@ void AddPing(CLI::App& app, PingCommand& ping) {
             "WRITE by the server, against 'rping -s' or 'ndping server "
             "--protocol rping' (default: nd)",
             Into(ParseProtocol, ping.protocol));
+  AddOption(command, "--over", "WHAT",
+            "with --protocol nd: verbs, or message, on a stream of a session "
+            "(default: verbs)",
+            Into(ParseOver, ping.over));
+  AddOption(command, "--stream-class", "CLASS",
+            "with --over message: latency or bulk (default: latency)",
+            Into(ParseStreamClass, ping.stream_class));
   AddOption(
       command, "--port", "PORT",
       absl::StrCat("the server's port: TCP for nd (default: ", kHarnessPort,

@@ -81,6 +81,30 @@ bool CanInline(v1::Operation operation) {
   return operation != v1::OPERATION_READ && !IsAtomic(operation);
 }
 
+// Each option where it means something.
+absl::Status CheckOver(const TestOptions& options) {
+  if (options.over == Over::kVerbs) {
+    if (options.of_messages.empty()) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(
+        options.of_messages.front(), ": only with --over message"));
+  }
+  if (!options.of_verbs.empty()) {
+    const std::string& flag = options.of_verbs.front();
+    return absl::InvalidArgumentError(absl::StrCat(
+        flag, ": not with --over message: ",
+        flag == "--qps"  ? "a session has --streams, and --connections that "
+                           "carry them"
+        : flag == "--op" ? "messages are sent and received, there is no other "
+                           "operation"
+                         : "the session sees to that itself"));
+  }
+  if (!options.under_load && options.of_load.size() > 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(options.of_load.front(), ": only with --under-load"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckTogether(const TestOptions& options) {
   if (options.iterations.has_value() && options.duration.has_value()) {
     return absl::InvalidArgumentError(
@@ -145,6 +169,7 @@ absl::Status FillAmounts(const TestOptions& options, v1::TestSpec& spec) {
   }
   spec.set_warmup(options.warmup.value_or(defaults.warmup));
   spec.set_depth(options.depth.value_or(DefaultDepth(options, spec)));
+  if (options.over == Over::kMessage) return absl::OkStatus();
   // Each signal has its cost, and a quarter of the window is still under way
   // while a completion is waited for; perftest signals 100 of 128.
   spec.set_signal_every(
@@ -172,10 +197,43 @@ void FillConnection(const TestOptions& options, v1::TestSpec& spec) {
 
 }  // namespace
 
+v1::SessionOptions SessionOf(const TestOptions& options) {
+  const bool latency = options.test == TestName::kLatency;
+  v1::SessionOptions session;
+  session.set_stream_class(options.stream_class.value_or(
+      latency ? v1::STREAM_CLASS_LATENCY : v1::STREAM_CLASS_BULK));
+  session.set_connections(options.session_connections);
+  session.set_slots(options.slots);
+  session.set_eager_limit(options.eager_limit.value_or(kDefaultEagerLimit));
+  // A multiple of 64, as slots are.
+  session.set_slot_size(std::max(
+      kDefaultSlotSize, (session.eager_limit() + kSlotHeader + 63) / 64 * 64));
+  session.set_digest(options.digest);
+  if (!options.under_load) return session;
+  v1::Load& load = *session.mutable_load();
+  load.set_size(options.load_size);
+  load.set_depth(options.load_depth);
+  load.set_stream_class(options.load_class);
+  return session;
+}
+
+absl::StatusOr<Over> ParseOver(absl::string_view text) {
+  if (text == "verbs") return Over::kVerbs;
+  if (text == "message") return Over::kMessage;
+  return absl::InvalidArgumentError(
+      absl::StrCat("'", text, "' is not one of verbs, message"));
+}
+
 absl::StatusOr<v1::TestSpec> ToSpec(const TestOptions& options) {
   v1::TestSpec spec;
   spec.set_kind(KindOf(options.test));
-  FillConnection(options, spec);
+  ND_RETURN_IF_ERROR(CheckOver(options));
+  if (options.over == Over::kMessage) {
+    spec.set_qps(options.streams.value_or(DefaultsOf(options.test).qps));
+    *spec.mutable_session() = SessionOf(options);
+  } else {
+    FillConnection(options, spec);
+  }
   if (options.test == TestName::kConnect) {
     spec.set_connections(options.connections);
     spec.set_hold(options.hold);
@@ -183,7 +241,7 @@ absl::StatusOr<v1::TestSpec> ToSpec(const TestOptions& options) {
   }
   ND_RETURN_IF_ERROR(CheckTogether(options));
   ND_RETURN_IF_ERROR(FillAmounts(options, spec));
-  spec.set_operation(options.operation);
+  if (options.over == Over::kVerbs) spec.set_operation(options.operation);
   spec.set_cq_mode(options.cq_mode);
   spec.set_bidirectional(options.bidirectional);
   spec.set_verify(options.verify);
@@ -197,12 +255,18 @@ absl::Status NameFlag(const absl::Status& status) {
   constexpr std::pair<absl::string_view, absl::string_view> kFlags[] = {
       {"bidirectional: ", "--bidirectional: "},
       {"connections: ", "--connections: "},
+      {"bulk_connections: ", "--connections: "},
+      {"eager_limit: ", "--eager-limit: "},
+      {"latency_connections: ", "--connections: "},
+      {"load.depth: ", "--load-depth: "},
+      {"load.size: ", "--load-size: "},
+      {"slots: ", "--slots: "},
       {"cq_mode: ", "--cq: "},
       {"depth: ", "--depth: "},
       {"duration_ns: ", "--duration: "},
       {"interval_ns: ", "--interval: "},
       {"iterations: ", "--iterations: "},
-      {"memory: ", "--size, --depth and --qps: "},
+      {"memory: ", "--size, --depth and --qps or --streams: "},
       {"mtu: ", "--mtu: "},
       {"operation: ", "--op: "},
       {"provoke: ", "--provoke: "},
@@ -223,7 +287,7 @@ Figures FiguresMeasured(const TestOptions& options) {
   const bool moves_data =
       options.test == TestName::kBandwidth || options.test == TestName::kRate;
   return {.latency = !moves_data,
-          .bandwidth = moves_data,
+          .bandwidth = moves_data || options.under_load,
           .rate = options.test != TestName::kLatency,
           .verified = options.verify};
 }

@@ -26,6 +26,10 @@ struct OutputOptions {
   std::vector<Threshold> thresholds;
 };
 
+// What carries the messages of a test.
+enum class Over { kVerbs, kMessage };
+absl::StatusOr<Over> ParseOver(absl::string_view text);
+
 // What has no value was not given; ToSpec decides, by the test.
 struct TestOptions {
   TestName test = TestName::kLatency;
@@ -55,11 +59,37 @@ struct TestOptions {
   v1::Provoke provoke = v1::PROVOKE_NOTHING;
   uint64_t connections = 100;  // of kConnect
   bool hold = false;
+
+  Over over = Over::kVerbs;
+  // Options that were given and mean something to one of the two only.
+  std::vector<std::string> of_verbs, of_messages;
+  std::vector<std::string> of_load;  // need --under-load
+  // Over messages. kRate and kBandwidth have streams of the bulk class unless
+  // told otherwise.
+  std::optional<uint32_t> streams;
+  std::optional<v1::StreamClass> stream_class;
+  std::optional<uint32_t> eager_limit;
+  uint32_t session_connections = 1;  // of each class
+  uint32_t slots = 64;
+  bool digest = false;
+  bool under_load = false;
+  uint64_t load_size = uint64_t{1} << 20;
+  uint32_t load_depth = 16;
+  v1::StreamClass load_class = v1::STREAM_CLASS_BULK;
 };
+
+// Of a session, as SessionLayout of include/nd/session.h has them by default.
+inline constexpr uint32_t kDefaultSlotSize = 8192;
+inline constexpr uint32_t kDefaultEagerLimit = 8160;
+// What a slot has beside its message.
+inline constexpr uint32_t kSlotHeader = kDefaultSlotSize - kDefaultEagerLimit;
 
 // Fills in what was not given. INVALID_ARGUMENT names the flags that do not go
 // together.
 absl::StatusOr<v1::TestSpec> ToSpec(const TestOptions& options);
+
+// The part of it that --over message has.
+v1::SessionOptions SessionOf(const TestOptions& options);
 
 // CheckSpec's errors, and the server's, name the field of the TestSpec that is
 // wrong ("sizes: ..."); the user knows it by its flag ("--size: ...").

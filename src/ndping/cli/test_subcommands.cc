@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
@@ -30,7 +32,8 @@ Page PageOf(TestName test) {
               "  ndping lat 10.98.0.2\n"
               "  ndping lat 10.98.0.2 --op write --size 8..1M --verify\n"
               "  ndping lat 10.98.0.2 --cq event --duration 10s "
-              "--fail-if 'p99>50us'\n"};
+              "--fail-if 'p99>50us'\n"
+              "  ndping lat 10.98.0.2 --over message --under-load\n"};
     case TestName::kBandwidth:
       return {"how many bytes a second go through",
               "Keeps --depth requests on their way on each QP until all "
@@ -39,7 +42,8 @@ Page PageOf(TestName test) {
               "  ndping bw 10.98.0.2\n"
               "  ndping bw 10.98.0.2 --op read --size 64K,1M --qps 4\n"
               "  ndping bw 10.98.0.2 --op write --bidirectional "
-              "--fail-if 'bandwidth<1GB/s'\n"};
+              "--fail-if 'bandwidth<1GB/s'\n"
+              "  ndping bw 10.98.0.2 --over message --size 64..4M --verify\n"};
     case TestName::kRate:
       return {"how many small messages a second go through",
               "A bandwidth test of small messages over several QPs, reported "
@@ -90,14 +94,98 @@ absl::StatusOr<std::optional<uint32_t>> ParseInline(absl::string_view text) {
       absl::StrCat(bytes.status().message(), ", nor auto"));
 }
 
+// Notes in `given` that the option was: it does not mean something to every
+// test.
+Parse Noting(std::vector<std::string>& given, std::string flag, Parse parse) {
+  return [&given, flag = std::move(flag),
+          parse = std::move(parse)](absl::string_view text) {
+    given.push_back(flag);
+    return parse(text);
+  };
+}
+
+void AddNotedOption(CLI::App& app, std::vector<std::string>& given,
+                    const std::string& name, const std::string& value,
+                    const std::string& help, Parse parse) {
+  AddOption(app, name, value, help, Noting(given, name, std::move(parse)));
+}
+
+// A switch of messages.
+void AddMessageSwitch(CLI::App& app, TestOptions& options,
+                      const std::string& name, const std::string& help,
+                      bool& target) {
+  app.add_flag_callback(
+      name,
+      [&options, &target, name] {
+        options.of_messages.push_back(name);
+        target = true;
+      },
+      help);
+}
+
+void AddSession(CLI::App& app, TestOptions& options) {
+  const bool latency = options.test == TestName::kLatency;
+  std::vector<std::string>& given = options.of_messages;
+  StartGroup(app, "Messages of nd's sessions");
+  AddOption(app, "--over", "WHAT",
+            "verbs: the operations of --op on queue pairs; message: messages "
+            "on streams of a session, as applications of nd send them "
+            "(default: verbs)",
+            Into(ParseOver, options.over));
+  AddNotedOption(
+      app, given, "--stream-class", "CLASS",
+      absl::StrCat("latency or bulk: each class has its connections, buffers "
+                   "and credits (default: ",
+                   latency ? "latency" : "bulk", ")"),
+      Into(ParseStreamClass, options.stream_class));
+  AddNotedOption(app, given, "--streams", "N",
+                 absl::StrCat("streams, used in turn; 1 to 16384, if the "
+                              "server allows it (default: ",
+                              options.test == TestName::kRate ? "8" : "1", ")"),
+                 NumberInto(1, 16384, options.streams));
+  AddNotedOption(app, given, "--connections", "N",
+                 "connections of each class, 1 to 16 (default: 1)",
+                 NumberInto(1, 16, options.session_connections));
+  AddNotedOption(app, given, "--slots", "N",
+                 "receives of each connection, 4 to 4096 (default: 64)",
+                 NumberInto(4, 4096, options.slots));
+  AddNotedOption(app, given, "--eager-limit", "N",
+                 "messages of up to N bytes, 0 to 1048544, travel in the "
+                 "receiver's slots; longer ones are written into their place "
+                 "(default: 8160)",
+                 NumberInto(0, (1 << 20) - kSlotHeader, options.eager_limit));
+  AddMessageSwitch(app, options, "--digest", "CRC32C over headers and payloads",
+                   options.digest);
+  if (!latency) return;
+  AddMessageSwitch(app, options, "--under-load",
+                   "measure while another stream of the same session, from "
+                   "client to server, carries as much as goes through; its "
+                   "bandwidth is reported as well",
+                   options.under_load);
+  AddNotedOption(
+      app, options.of_load, "--load-size", "SIZE",
+      "bytes of a message of the load (default: 1M)",
+      Noting(given, "--load-size", Into(ParseSize, options.load_size)));
+  AddNotedOption(
+      app, options.of_load, "--load-depth", "N",
+      "messages of the load on their way (default: 16)",
+      Noting(given, "--load-depth", NumberInto(1, 16384, options.load_depth)));
+  AddNotedOption(app, options.of_load, "--load-class", "CLASS",
+                 "the load's stream class; latency shows what the classes are "
+                 "good for (default: bulk)",
+                 Noting(given, "--load-class",
+                        Into(ParseStreamClass, options.load_class)));
+}
+
 void AddMessages(CLI::App& app, TestOptions& options) {
   const bool latency = options.test == TestName::kLatency;
   const bool rate = options.test == TestName::kRate;
   StartGroup(app, "Messages");
-  AddOption(app, "--op", "OP",
-            "send, send-imm, write, write-imm, read, cas (compare and swap) or "
-            "fetch-add (default: send)",
-            Into(ParseOperation, options.operation));
+  AddNotedOption(
+      app, options.of_verbs, "--op", "OP",
+      "send, send-imm, write, write-imm, read, cas (compare and swap) or "
+      "fetch-add (default: send)",
+      Into(ParseOperation, options.operation));
   AddOption(app, "--size", "SIZE",
             absl::StrCat("bytes of a message: 64, 8K, 4M (powers of 1024), a "
                          "sweep by powers of two 8..1M, or a list 1,8,64..1K; "
@@ -147,34 +235,36 @@ void AddMessages(CLI::App& app, TestOptions& options) {
 void AddQueues(CLI::App& app, TestOptions& options) {
   const bool latency = options.test == TestName::kLatency;
   StartGroup(app, "Queues");
-  AddOption(app, "--qps", "N",
-            absl::StrCat("connections, each a QP, used in turn; 1 to 16384, if "
-                         "the server allows it (default: ",
-                         options.test == TestName::kRate ? "8" : "1", ")"),
-            NumberInto(1, 16384, options.qps));
+  AddNotedOption(
+      app, options.of_verbs, "--qps", "N",
+      absl::StrCat("connections, each a QP, used in turn; 1 to 16384, if "
+                   "the server allows it (default: ",
+                   options.test == TestName::kRate ? "8" : "1", ")"),
+      NumberInto(1, 16384, options.qps));
   if (!latency) {
     AddOption(app, "--depth", "N",
               "requests on their way on each QP, 1 to 16384, if the server "
               "allows it (default: 128, fewer when the messages on their way "
               "would take more than 64M)",
               NumberInto(1, 16384, options.depth));
-    AddOption(app, "--signal-every", "N",
-              "ask for a completion of every N-th request, 1 to --depth "
-              "(default: three quarters of --depth)",
-              NumberInto(1, 16384, options.signal_every));
+    AddNotedOption(app, options.of_verbs, "--signal-every", "N",
+                   "ask for a completion of every N-th request, 1 to --depth "
+                   "(default: three quarters of --depth)",
+                   NumberInto(1, 16384, options.signal_every));
   }
-  AddOption(app, "--inline", "N",
-            absl::StrCat("messages of up to N bytes, 0 to 4096, go with the "
-                         "request instead of being fetched by the device; "
-                         "auto is ",
-                         latency                           ? "220"
-                         : options.test == TestName::kRate ? "64"
-                                                           : "0",
-                         latency || options.test == TestName::kRate
-                             ? ", but 0 for read, cas and fetch-add"
-                             : "",
-                         " (default: auto)"),
-            Into(ParseInline, options.inline_bytes));
+  AddNotedOption(
+      app, options.of_verbs, "--inline", "N",
+      absl::StrCat("messages of up to N bytes, 0 to 4096, go with the "
+                   "request instead of being fetched by the device; "
+                   "auto is ",
+                   latency                           ? "220"
+                   : options.test == TestName::kRate ? "64"
+                                                     : "0",
+                   latency || options.test == TestName::kRate
+                       ? ", but 0 for read, cas and fetch-add"
+                       : "",
+                   " (default: auto)"),
+      Into(ParseInline, options.inline_bytes));
   AddOption(app, "--cq", "MODE",
             "how both sides wait for completions: busy (poll), event (sleep "
             "until the device tells) or adaptive (poll a while, then sleep) "
@@ -184,28 +274,30 @@ void AddQueues(CLI::App& app, TestOptions& options) {
 
 void AddConnection(CLI::App& app, TestOptions& options) {
   StartGroup(app, "Connection");
-  AddOption(app, "--mtu", "BYTES",
-            "path MTU: 256, 512, 1024, 2048 or 4096 (default: what the "
-            "connection manager finds)",
-            Into(ParseMtu, options.mtu));
-  AddOption(app, "--sl", "N", "InfiniBand service level, 0 to 15 (default: 0)",
-            NumberInto(0, 15, options.service_level));
-  AddOption(app, "--tos", "N",
-            "IP type of service, the DSCP in its upper six bits, 0 to 255 "
-            "(default: 0)",
-            NumberInto(0, 255, options.type_of_service));
-  AddOption(app, "--retry", "N",
-            "how often a packet without an answer is sent again, 0 to 7 "
-            "(default: 7)",
-            NumberInto(0, 7, options.retry_count));
-  AddOption(app, "--rnr-retry", "N",
-            "how often a message that finds no receive posted is sent again, 0 "
-            "to 7; 7: for ever (default: 7)",
-            NumberInto(0, 7, options.rnr_retry_count));
-  AddOption(app, "--ack-timeout", "N",
-            "wait 4.096 us times 2^N for an answer, 1 to 31; 14 is 67 ms "
-            "(default: what the connection manager finds)",
-            NumberInto(1, 31, options.ack_timeout));
+  AddNotedOption(app, options.of_verbs, "--mtu", "BYTES",
+                 "path MTU: 256, 512, 1024, 2048 or 4096 (default: what the "
+                 "connection manager finds)",
+                 Into(ParseMtu, options.mtu));
+  AddNotedOption(app, options.of_verbs, "--sl", "N",
+                 "InfiniBand service level, 0 to 15 (default: 0)",
+                 NumberInto(0, 15, options.service_level));
+  AddNotedOption(app, options.of_verbs, "--tos", "N",
+                 "IP type of service, the DSCP in its upper six bits, 0 to 255 "
+                 "(default: 0)",
+                 NumberInto(0, 255, options.type_of_service));
+  AddNotedOption(app, options.of_verbs, "--retry", "N",
+                 "how often a packet without an answer is sent again, 0 to 7 "
+                 "(default: 7)",
+                 NumberInto(0, 7, options.retry_count));
+  AddNotedOption(
+      app, options.of_verbs, "--rnr-retry", "N",
+      "how often a message that finds no receive posted is sent again, 0 "
+      "to 7; 7: for ever (default: 7)",
+      NumberInto(0, 7, options.rnr_retry_count));
+  AddNotedOption(app, options.of_verbs, "--ack-timeout", "N",
+                 "wait 4.096 us times 2^N for an answer, 1 to 31; 14 is 67 ms "
+                 "(default: what the connection manager finds)",
+                 NumberInto(1, 31, options.ack_timeout));
 }
 
 }  // namespace
@@ -231,14 +323,16 @@ void AddTest(CLI::App& app, TestOptions& options) {
               NumberInto(0, 255, options.type_of_service));
   } else {
     AddMessages(command, options);
+    AddSession(command, options);
     AddQueues(command, options);
     AddConnection(command, options);
     StartGroup(command, "Mistakes on purpose");
-    AddOption(command, "--provoke", "WHAT",
-              "see what an error looks like: wrong-rkey (the client uses an "
-              "R_Key that is not the server's) or no-receives (the server "
-              "posts none; best with a small --rnr-retry)",
-              Into(ParseProvoke, options.provoke));
+    AddNotedOption(
+        command, options.of_verbs, "--provoke", "WHAT",
+        "see what an error looks like: wrong-rkey (the client uses an "
+        "R_Key that is not the server's) or no-receives (the server "
+        "posts none; best with a small --rnr-retry)",
+        Into(ParseProvoke, options.provoke));
   }
   Figures figures = FiguresMeasured(options);
   figures.verified = options.test != TestName::kConnect;

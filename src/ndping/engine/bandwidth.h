@@ -23,7 +23,7 @@ namespace nd::ndping {
 //     it has posted then was covered by credits and completes by itself.
 //   - One-sided operations need nobody's credits: each side ends by itself.
 // Whatever breaks meanwhile ends both by an error or the cancellation.
-absl::StatusOr<v1::PhaseReport> RunBandwidth(Phase& phase);
+absl::StatusOr<v1::PhaseReport> RunBandwidth(VerbsPhase& phase);
 
 }  // namespace nd::ndping
 

@@ -16,7 +16,7 @@ class Fetch {
  public:
   static constexpr unsigned kMessagesPerRound = 1;
 
-  Fetch(Phase& phase, Verdict& verdict)
+  Fetch(VerbsPhase& phase, Verdict& verdict)
       : phase_(phase),
         verdict_(verdict),
         cancel_(phase.control.cancellation()) {}
@@ -53,7 +53,7 @@ class Fetch {
   absl::Status PostReceiveAgain() { return absl::OkStatus(); }
 
  private:
-  Phase& phase_;
+  VerbsPhase& phase_;
   Verdict& verdict_;
   const Cancellation* const cancel_;
 };

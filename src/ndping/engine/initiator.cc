@@ -17,7 +17,7 @@ constexpr uint64_t kBurstBytes = 64 << 10;
 
 }  // namespace
 
-Initiator::Initiator(Phase& phase, Queue& queue, Verdict& verdict)
+Initiator::Initiator(VerbsPhase& phase, Queue& queue, Verdict& verdict)
     : phase_(&phase),
       queue_(&queue),
       verdict_(&verdict),

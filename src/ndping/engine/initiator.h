@@ -19,7 +19,7 @@ namespace nd::ndping {
 // request of the part to be signalled. One thread.
 class Initiator {
  public:
-  Initiator(Phase& phase, Queue& queue, Verdict& verdict);
+  Initiator(VerbsPhase& phase, Queue& queue, Verdict& verdict);
 
   // Begins a part of so many messages.
   void Begin(uint64_t messages) { goal_ = window_.posted() + messages; }
@@ -51,7 +51,7 @@ class Initiator {
   }
   uint64_t posted() const { return window_.posted(); }
   uint64_t completed() const { return window_.completed(); }
-  const Queue& queue() const { return *queue_; }
+  uint32_t index() const { return queue_->index(); }
 
   // The closing request is complete.
   void OnClosed(uint32_t upto);
@@ -65,7 +65,7 @@ class Initiator {
   void AddMessage(uint64_t sequence);
   verbs::SendRequest Notice(uint64_t upto) const;
 
-  Phase* phase_;
+  VerbsPhase* phase_;
   Queue* queue_;
   Verdict* verdict_;
   SendWindow window_;

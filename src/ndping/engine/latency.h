@@ -17,7 +17,8 @@ namespace nd::ndping {
 // nothing to do but to wait for the same word. So neither side can wait for a
 // message that the other will not send; what breaks the peer or the path ends
 // both by the cancellation.
-absl::StatusOr<v1::PhaseReport> RunLatency(Phase& phase, Histogram* latencies);
+absl::StatusOr<v1::PhaseReport> RunLatency(VerbsPhase& phase,
+                                           Histogram* latencies);
 
 }  // namespace nd::ndping
 

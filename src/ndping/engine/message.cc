@@ -17,7 +17,7 @@ uint64_t LocalWord(const Queue& queue, uint32_t slot) {
 
 }  // namespace
 
-verbs::SendRequest RequestFor(const Phase& phase, const Queue& queue,
+verbs::SendRequest RequestFor(const VerbsPhase& phase, const Queue& queue,
                               uint64_t sequence, ibv_sge& sge) {
   const uint32_t slot = phase.plan.SlotOf(sequence);
   sge = queue.LocalSge(slot, phase.size);

@@ -12,7 +12,7 @@ namespace nd::ndping {
 
 // The request for message `sequence` of `queue`, not signalled. It refers to
 // `sge`, which it fills.
-verbs::SendRequest RequestFor(const Phase& phase, const Queue& queue,
+verbs::SendRequest RequestFor(const VerbsPhase& phase, const Queue& queue,
                               uint64_t sequence, ibv_sge& sge);
 
 // Makes the bytes that go out; where bytes are fetched, spoils those that they

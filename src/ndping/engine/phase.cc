@@ -41,20 +41,21 @@ bool Phase::Cancelled() const {
 
 absl::StatusOr<v1::PhaseDone> MeetPeer(const Phase& phase,
                                        std::span<const uint64_t> initiated,
-                                       bool interrupted) {
+                                       bool interrupted, uint64_t load) {
   v1::PhaseDone mine;
+  mine.set_load(load);
   for (const uint64_t count : initiated) mine.add_initiated(count);
   mine.set_interrupted(interrupted);
   ND_ASSIGN_OR_RETURN(v1::PhaseDone peer, phase.control.ExchangeDone(mine));
   if (peer.initiated_size() != static_cast<int>(phase.plan.qps)) {
     return absl::FailedPreconditionError(
         absl::StrCat("the peer tells of ", peer.initiated_size(),
-                     " QPs, the test has ", phase.plan.qps));
+                     " queues, the test has ", phase.plan.qps));
   }
   return peer;
 }
 
-void CheckAtomicTargets(const Phase& phase, const v1::PhaseDone& peer,
+void CheckAtomicTargets(const VerbsPhase& phase, const v1::PhaseDone& peer,
                         Verdict& verdict) {
   for (const Queue& queue : phase.queues) {
     const uint64_t count = peer.initiated(static_cast<int>(queue.index()));

@@ -38,15 +38,14 @@ class Meter {
   uint64_t cpu_ns_ = 0;
 };
 
-// Everything is owned by the TestSide and outlives the phase.
+// Whatever carries its messages. Everything is owned by the TestSide and
+// outlives the phase.
 struct Phase {
   const v1::TestSpec& spec;
   const TestPlan& plan;
   bool client = false;
   uint32_t index = 0;
   uint64_t size = 0;
-  std::span<Queue> queues;
-  CqReader& reader;
   PhaseControl& control;
   const Clock& clock = Clock::Monotonic();
 
@@ -57,21 +56,28 @@ struct Phase {
             .sequence = sequence};
   }
   bool Cancelled() const;
+};
+
+// One whose messages are work requests.
+struct VerbsPhase : Phase {
+  std::span<Queue> queues;
+  CqReader& reader;
+
   bool GoesInline(const Queue& queue) const {
     return plan.op.carries_data && size > 0 && size <= spec.inline_bytes() &&
            size <= queue.qp().max_inline();
   }
 };
 
-// Tells the peer what this side initiated, by queue, and returns what the peer
-// did.
+// Tells the peer what this side initiated, by QP or stream, and of a load, and
+// returns what the peer did.
 absl::StatusOr<v1::PhaseDone> MeetPeer(const Phase& phase,
                                        std::span<const uint64_t> initiated,
-                                       bool interrupted);
+                                       bool interrupted, uint64_t load = 0);
 
 // Whether the counters of the target have gone as far as the peer's atomics
 // should have moved them.
-void CheckAtomicTargets(const Phase& phase, const v1::PhaseDone& peer,
+void CheckAtomicTargets(const VerbsPhase& phase, const v1::PhaseDone& peer,
                         Verdict& verdict);
 
 }  // namespace nd::ndping

@@ -20,7 +20,7 @@ constexpr int kPatience = 16 * 1024;
 
 }  // namespace
 
-PingPong::PingPong(Phase& phase, Verdict& verdict)
+PingPong::PingPong(VerbsPhase& phase, Verdict& verdict)
     : phase_(phase),
       verdict_(verdict),
       cancel_(phase.control.cancellation()),

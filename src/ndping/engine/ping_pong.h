@@ -10,21 +10,9 @@
 #include "absl/status/statusor.h"
 #include "ndping/engine/pattern.h"
 #include "ndping/engine/phase.h"
+#include "ndping/engine/turn.h"
 
 namespace nd::ndping {
-
-// The turns of a test go round its QPs: turn n is on QP n mod N, and there it
-// is message n / N.
-struct Turn {
-  uint32_t qp = 0;
-  uint64_t sequence = 0;
-
-  void Next(uint32_t qps) {
-    if (++qp < qps) return;
-    qp = 0;
-    ++sequence;
-  }
-};
 
 // Messages are not signalled: the answer proves that the question arrived. One
 // thread.
@@ -33,7 +21,7 @@ class PingPong {
   // Half a round trip is what a message takes.
   static constexpr unsigned kMessagesPerRound = 2;
 
-  PingPong(Phase& phase, Verdict& verdict);
+  PingPong(VerbsPhase& phase, Verdict& verdict);
 
   // Makes the next message that this side sends.
   void Prepare(const Turn& turn);
@@ -59,7 +47,7 @@ class PingPong {
   absl::Status Take(const Turn& turn, CqReader::Batch batch);
   absl::Status MakeRoom(const Queue& queue);
 
-  Phase& phase_;
+  VerbsPhase& phase_;
   Verdict& verdict_;
   const Cancellation* const cancel_;
   const bool in_memory_;         // seen there and not by a completion

@@ -16,7 +16,7 @@ namespace nd::ndping {
 // sender never finds none. One thread.
 class Target {
  public:
-  Target(Phase& phase, Queue& queue, Verdict& verdict)
+  Target(VerbsPhase& phase, Queue& queue, Verdict& verdict)
       : phase_(&phase),
         queue_(&queue),
         verdict_(&verdict),
@@ -36,7 +36,7 @@ class Target {
   absl::Status TakeNotice(uint32_t upto);
   absl::Status ReturnCredit();
 
-  Phase* phase_;
+  VerbsPhase* phase_;
   Queue* queue_;
   Verdict* verdict_;
   CreditReturn credits_;

@@ -139,14 +139,14 @@ absl::StatusOr<v1::PhaseReport> TestSideImpl::Run(uint32_t index,
                                                   PhaseControl& control,
                                                   Histogram* latencies) {
   ND_RETURN_IF_ERROR(CheckIndex(index));
-  Phase phase{.spec = options_.spec,
-              .plan = plan_,
-              .client = options_.client,
-              .index = index,
-              .size = options_.spec.sizes(static_cast<int>(index)),
-              .queues = queues_,
-              .reader = *reader_,
-              .control = control};
+  VerbsPhase phase{{.spec = options_.spec,
+                    .plan = plan_,
+                    .client = options_.client,
+                    .index = index,
+                    .size = options_.spec.sizes(static_cast<int>(index)),
+                    .control = control},
+                   queues_,
+                   *reader_};
   return plan_.latency ? RunLatency(phase, latencies) : RunBandwidth(phase);
 }
 

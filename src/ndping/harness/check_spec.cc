@@ -6,10 +6,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "control/layout.h"
 #include "ndping/harness/harness_server.h"
+#include "ndping/message/session_plan.h"
 #include "ndping/text/spec_names.h"
 #include "ndping/text/units.h"
 
@@ -282,6 +286,93 @@ constexpr Check kDataChecks[] = {
     CheckProvoke,       CheckWrongRkey,  CheckNoReceives, CheckMemory,
 };
 
+// What only verbs have.
+absl::Status CheckNoVerbs(const v1::TestSpec& spec, const v1::Limits&) {
+  const std::pair<absl::string_view, bool> set[] = {
+      {"operation", spec.operation() != v1::OPERATION_UNSPECIFIED},
+      {"signal_every", spec.signal_every() != 0},
+      {"inline_bytes", spec.inline_bytes() != 0},
+      {"mtu", spec.mtu() != 0},
+      {"service_level", spec.service_level() != 0},
+      {"type_of_service", spec.type_of_service() != 0},
+      {"retry_count", spec.retry_count() != 0},
+      {"rnr_retry_count", spec.rnr_retry_count() != 0},
+      {"ack_timeout", spec.ack_timeout() != 0},
+      {"provoke", spec.provoke() != v1::PROVOKE_NOTHING}};
+  for (const auto& [field, is_set] : set) {
+    if (is_set) return Invalid(field, ": not of a test over a session");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckStreamClass(absl::string_view field, v1::StreamClass value) {
+  if (v1::StreamClass_IsValid(value) && value != v1::STREAM_CLASS_UNSPECIFIED) {
+    return absl::OkStatus();
+  }
+  return Invalid(field, ": ", static_cast<int>(value),
+                 " is none that this version knows");
+}
+
+absl::Status CheckClass(const v1::TestSpec& spec, const v1::Limits&) {
+  return CheckStreamClass("stream_class", spec.session().stream_class());
+}
+
+absl::Status CheckLoad(const v1::TestSpec& spec, const v1::Limits& limits) {
+  if (!spec.session().has_load()) return absl::OkStatus();
+  const v1::Load& load = spec.session().load();
+  if (spec.kind() != v1::TEST_KIND_LATENCY) {
+    return Invalid("load: only a latency test has one");
+  }
+  absl::Status status = CheckStreamClass("load.class", load.stream_class());
+  if (!status.ok()) return status;
+  if (load.size() < 1) return Invalid("load.size: at least 1 byte");
+  if (load.size() > limits.max_size()) {
+    return TooMuch("load.size: ", FormatSize(load.size()),
+                   " bytes are more than ", FormatSize(limits.max_size()));
+  }
+  if (load.depth() < 1) return Invalid("load.depth: at least 1");
+  if (load.depth() > limits.max_depth()) {
+    return TooMuch("load.depth: ", load.depth(), " is more than ",
+                   limits.max_depth());
+  }
+  const uint64_t need = load.size() * (spec.verify() ? load.depth() : 1);
+  if (need <= limits.max_memory()) return absl::OkStatus();
+  return TooMuch("memory: a load of ", load.depth(), " messages of ",
+                 FormatSize(load.size()), " bytes needs ", FormatSize(need),
+                 " bytes of buffers, more than ",
+                 FormatSize(limits.max_memory()));
+}
+
+// Names what control.proto calls layout.slots as the TestSpec does.
+absl::Status CheckSessionLayout(const v1::TestSpec& spec,
+                                const v1::Limits& limits) {
+  absl::StatusOr<SessionPlan> plan =
+      SessionPlan::Make(spec, limits.max_memory());
+  if (!plan.ok()) return plan.status();
+  const v1::SessionOptions& options = spec.session();
+  control::SessionLayout layout;
+  layout.latency_connections = layout.bulk_connections = options.connections();
+  layout.slots = options.slots();
+  layout.slot_size = options.slot_size();
+  layout.eager_limit = options.eager_limit();
+  layout.stream_window = plan->layout.stream_window;
+  layout.max_streams = plan->layout.max_streams;
+  layout.receive_budget = plan->layout.receive_budget;
+  const absl::Status checked = control::CheckLayout(layout);
+  absl::string_view message = checked.message();
+  if (!absl::ConsumePrefix(&message, "layout.")) return checked;
+  return absl::Status(checked.code(), message);
+}
+
+// Likewise.
+constexpr Check kSessionChecks[] = {
+    CheckNoVerbs,       CheckCqMode,        CheckSizes,     CheckMaxSize,
+    CheckAmount,        CheckQps,           CheckMaxQps,    CheckDepth,
+    CheckMaxDepth,      CheckBidirectional, CheckRateLimit, CheckInterval,
+    CheckMaxInterval,   CheckMemory,        CheckClass,     CheckLoad,
+    CheckSessionLayout,
+};
+
 absl::Status CheckAll(std::span<const Check> checks, const v1::TestSpec& spec,
                       const v1::Limits& limits) {
   for (const Check check : checks) {
@@ -309,8 +400,12 @@ absl::Status CheckSpec(const v1::TestSpec& spec, const v1::Limits& limits) {
   switch (spec.kind()) {
     case v1::TEST_KIND_LATENCY:
     case v1::TEST_KIND_BANDWIDTH:
-      return CheckAll(kDataChecks, spec, limits);
+      return spec.has_session() ? CheckAll(kSessionChecks, spec, limits)
+                                : CheckAll(kDataChecks, spec, limits);
     case v1::TEST_KIND_CONNECT:
+      if (spec.has_session()) {
+        return Invalid("session: a connect test moves no messages");
+      }
       return CheckAll(kConnectTestChecks, spec, limits);
     default:
       return Invalid("kind: ", static_cast<int>(spec.kind()),

@@ -97,6 +97,11 @@ absl::StatusOr<Dialer::Target> ClientTest::Open(std::string* server_version) {
   if (server_version != nullptr) *server_version = opened.server_version();
   ND_ASSIGN_OR_RETURN(const control::Token token,
                       control::Token::FromBytes(opened.token()));
+  if (spec_.has_session() && opened.session_port() == 0) {
+    return absl::UnimplementedError(absl::StrCat(
+        "server ", options_.server.ToString(), " of version ",
+        opened.server_version(), " has no sessions: it knows verbs only"));
+  }
   verbs::SocketAddress address = options_.server;
   const auto port = static_cast<uint16_t>(opened.port());
   if (!opened.address().empty()) {
@@ -105,7 +110,10 @@ absl::StatusOr<Dialer::Target> ClientTest::Open(std::string* server_version) {
   }
   address.set_port(port);
   return Dialer::Target{
-      .server = address, .from = options_.from, .token = token};
+      .server = address,
+      .from = options_.from,
+      .token = token,
+      .session_port = static_cast<uint16_t>(opened.session_port())};
 }
 
 absl::Status ClientTest::Connect(const Dialer::Target& target) {

@@ -1,11 +1,13 @@
 #include "ndping/harness/reception.h"
 
+#include <atomic>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "control/connection_broker.h"
 #include "ndping/harness/bare_connector.h"
+#include "ndping/message/session_side.h"
 
 namespace nd::ndping {
 namespace {
@@ -40,6 +42,36 @@ class RdmaGuest final : public Guest {
   BareConnector connector_;
 };
 
+// Of a test over a session.
+class SessionGuest final : public Guest {
+ public:
+  SessionGuest(std::unique_ptr<SessionInvitation> invitation,
+               std::atomic<uint64_t>& accepted)
+      : invitation_(std::move(invitation)), accepted_(accepted) {}
+
+  std::string token() const override { return invitation_->token().bytes(); }
+  uint16_t session_port() const override { return invitation_->port(); }
+
+  absl::StatusOr<std::unique_ptr<TestSide>> Accept(
+      const TestSide::Options& options, const Deadline& deadline,
+      const Cancellation* cancel) override {
+    ND_ASSIGN_OR_RETURN(std::unique_ptr<TestSide> side,
+                        invitation_->Accept(options, deadline, cancel));
+    accepted_ += uint64_t{2} * options.spec.session().connections();
+    return side;
+  }
+
+  absl::StatusOr<std::unique_ptr<BareConnection>> AcceptBare(
+      const v1::TestSpec&, const Deadline&, const Cancellation*) override {
+    return absl::FailedPreconditionError(
+        "a session has no connections without data");
+  }
+
+ private:
+  const std::unique_ptr<SessionInvitation> invitation_;
+  std::atomic<uint64_t>& accepted_;
+};
+
 class RdmaReception final : public Reception {
  public:
   explicit RdmaReception(std::shared_ptr<control::ConnectionBroker> broker)
@@ -50,12 +82,22 @@ class RdmaReception final : public Reception {
                         broker_->Invite(connections));
     return std::make_unique<RdmaGuest>(std::move(invitation));
   }
+  absl::StatusOr<std::unique_ptr<Guest>> InviteSession(
+      const v1::TestSpec& spec, uint64_t max_memory) override {
+    ND_ASSIGN_OR_RETURN(
+        std::unique_ptr<SessionInvitation> invitation,
+        SessionInvitation::Create({.host = broker_->address().host(),
+                                   .spec = spec,
+                                   .max_memory = max_memory}));
+    return std::make_unique<SessionGuest>(std::move(invitation), accepted_);
+  }
   verbs::SocketAddress address() const override { return broker_->address(); }
-  uint64_t accepted() const override { return broker_->accepted(); }
+  uint64_t accepted() const override { return broker_->accepted() + accepted_; }
   uint64_t rejected() const override { return broker_->rejected(); }
 
  private:
   const std::shared_ptr<control::ConnectionBroker> broker_;
+  std::atomic<uint64_t> accepted_{0};  // of sessions
 };
 
 class RdmaDialer final : public Dialer {
@@ -63,6 +105,12 @@ class RdmaDialer final : public Dialer {
   absl::StatusOr<std::unique_ptr<TestSide>> Connect(
       const TestSide::Options& options, const Target& target,
       const Deadline& deadline, const Cancellation* cancel) override {
+    if (options.spec.has_session()) {
+      verbs::SocketAddress server = target.server;
+      server.set_port(target.session_port);
+      return ConnectSession(options, server, target.from, target.token,
+                            deadline, cancel);
+    }
     return TestSide::Connect(options, target.server, target.from, target.token,
                              deadline, cancel);
   }

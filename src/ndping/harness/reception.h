@@ -38,6 +38,8 @@ class Guest {
   virtual ~Guest() = default;
 
   virtual std::string token() const = 0;
+  // TCP, where the session of a test over one is opened; else 0.
+  virtual uint16_t session_port() const { return 0; }
   virtual absl::StatusOr<std::unique_ptr<TestSide>> Accept(
       const TestSide::Options& options, const Deadline& deadline,
       const Cancellation* cancel) = 0;
@@ -57,6 +59,9 @@ class Reception {
 
   virtual absl::StatusOr<std::unique_ptr<Guest>> Invite(
       uint32_t connections) = 0;
+  // For a test over a session.
+  virtual absl::StatusOr<std::unique_ptr<Guest>> InviteSession(
+      const v1::TestSpec& spec, uint64_t max_memory) = 0;
   virtual verbs::SocketAddress address() const = 0;  // with the port
   virtual uint64_t accepted() const = 0;
   virtual uint64_t rejected() const = 0;
@@ -73,6 +78,7 @@ class Dialer {
     verbs::SocketAddress server;
     std::optional<verbs::SocketAddress> from;
     control::Token token;
+    uint16_t session_port = 0;  // of a test over a session
   };
   virtual absl::StatusOr<std::unique_ptr<TestSide>> Connect(
       const TestSide::Options& options, const Target& target,

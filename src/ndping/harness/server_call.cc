@@ -32,8 +32,8 @@ std::string DescribeSpec(const v1::TestSpec& spec) {
                         spec.hold() ? " connections at once" : " connections");
   }
   const bool latency = spec.kind() == v1::TEST_KIND_LATENCY;
-  std::string text = absl::StrCat(latency ? "lat " : "bw ",
-                                  OperationName(spec.operation()), " ");
+  std::string text =
+      absl::StrCat(latency ? "lat " : "bw ", WhatIsSent(spec), " ");
   if (spec.sizes_size() > 0) {
     absl::StrAppend(&text, FormatSize(spec.sizes(0)));
     if (spec.sizes_size() > 1) {
@@ -47,7 +47,7 @@ std::string DescribeSpec(const v1::TestSpec& spec) {
   } else {
     absl::StrAppend(&text, FormatTime(static_cast<double>(spec.duration_ns())));
   }
-  absl::StrAppend(&text, ", ", spec.qps(), spec.qps() == 1 ? " QP, " : " QPs, ",
+  absl::StrAppend(&text, ", ", QueuesOf(spec), ", ",
                   CqModeName(spec.cq_mode()));
   if (spec.bidirectional()) absl::StrAppend(&text, ", bidirectional");
   if (spec.verify()) absl::StrAppend(&text, ", verified");
@@ -153,13 +153,19 @@ absl::Status ServerCall::Script() {
   ND_LOG(kInfo, "test ", options_.id, " of ", session_->peer(), ": ",
          DescribeSpec(spec_));
   const bool bare = spec_.kind() == v1::TEST_KIND_CONNECT;
-  ND_ASSIGN_OR_RETURN(
-      guest_,
-      options_.reception->Invite(
-          bare ? static_cast<uint32_t>(spec_.connections()) : spec_.qps()));
+  if (spec_.has_session()) {
+    ND_ASSIGN_OR_RETURN(guest_, options_.reception->InviteSession(
+                                    spec_, options_.limits.max_memory()));
+  } else {
+    ND_ASSIGN_OR_RETURN(
+        guest_,
+        options_.reception->Invite(
+            bare ? static_cast<uint32_t>(spec_.connections()) : spec_.qps()));
+  }
   v1::Opened opened;
   opened.set_port(options_.reception->address().port());
   opened.set_token(guest_->token());
+  opened.set_session_port(guest_->session_port());
   opened.set_server_version(kVersion);
   ND_RETURN_IF_ERROR(Send(std::move(opened)));
   return bare ? ServeConnections() : ServePhases();

@@ -13,9 +13,10 @@
 namespace nd::ndping {
 
 struct PingSummary {
-  std::string protocol;  // "nd" or "rping"
-  std::string host;      // as the user named it
-  uint64_t size = 0;     // bytes of a ping
+  std::string protocol;        // "nd" or "rping"
+  std::string over = "verbs";  // or "message"
+  std::string host;            // as the user named it
+  uint64_t size = 0;           // bytes of a ping
   uint64_t transmitted = 0;
   uint64_t received = 0;
   uint64_t elapsed_ns = 0;

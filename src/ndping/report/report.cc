@@ -51,11 +51,12 @@ std::string Plural(uint64_t count, absl::string_view noun) {
   return absl::StrCat(count, " ", noun, count == 1 ? "" : "s");
 }
 
-Table LatencyTable(bool verify) {
+Table LatencyTable(bool verify, bool load) {
   // "12.3 us" and its like have seven characters.
   std::vector<Table::Column> columns = {
       {"size", 5}, {"messages", 0}, {"min", 7},   {"mean", 7},   {"p50", 7},
       {"p90", 7},  {"p99", 7},      {"p99.9", 7}, {"p99.99", 7}, {"max", 7}};
+  if (load) columns.push_back({"load GB/s", 0});
   if (verify) columns.push_back({"verified", 0});
   return Table(columns);
 }
@@ -76,8 +77,11 @@ Table RateTable(bool verify) {
   return Table(columns);
 }
 
-Table TableOf(TestName test, bool verify) {
-  if (test == TestName::kLatency) return LatencyTable(verify);
+Table TableOf(TestName test, const v1::TestSpec& spec) {
+  const bool verify = spec.verify();
+  if (test == TestName::kLatency) {
+    return LatencyTable(verify, spec.session().has_load());
+  }
   if (test == TestName::kRate) return RateTable(verify);
   return BandwidthTable(verify);
 }
@@ -138,7 +142,7 @@ std::string PhaseNotes(const v1::TestSpec& spec, const PhaseResult& phase) {
 
 // "1 QP, depth 128, cq busy", and what else is out of the ordinary.
 std::string DescribeSpec(TestName test, const v1::TestSpec& spec) {
-  std::string text = Plural(spec.qps(), "QP");
+  std::string text = QueuesOf(spec);
   if (test != TestName::kLatency) {
     absl::StrAppend(&text, ", depth ", spec.depth());
   }
@@ -147,6 +151,13 @@ std::string DescribeSpec(TestName test, const v1::TestSpec& spec) {
   if (spec.rate_limit() > 0) {
     absl::StrAppend(&text, ", at most ",
                     FormatBandwidth(static_cast<double>(spec.rate_limit())));
+  }
+  if (spec.session().digest()) absl::StrAppend(&text, ", digests");
+  if (spec.session().has_load()) {
+    const v1::Load& load = spec.session().load();
+    absl::StrAppend(&text, ", under a load of ",
+                    StreamClassName(load.stream_class()), " messages of ",
+                    FormatSize(load.size()), ", depth ", load.depth());
   }
   if (spec.provoke() != v1::PROVOKE_NOTHING) {
     absl::StrAppend(&text, ", provoking ", ProvokeName(spec.provoke()));
@@ -178,6 +189,9 @@ PhaseFigures FiguresOf(const v1::TestSpec& spec, const PhaseResult& phase) {
   figures.client_cpu = CpuPercent(client);
   figures.server_cpu = CpuPercent(server);
   if (spec.verify()) figures.verified = VerifiedPercent(spec, phase);
+  if (client.has_load()) {
+    figures.load = PerSecond(client.load().bytes(), client.load().elapsed_ns());
+  }
   return figures;
 }
 
@@ -194,6 +208,7 @@ std::vector<Measured> MeasuredOf(TestName test, const TestResult& result) {
       measured.bandwidth = figures.bandwidth;
       measured.rate = figures.rate;
     }
+    if (figures.load.has_value()) measured.bandwidth = figures.load;
     measured.verified = figures.verified;
     phases.push_back(std::move(measured));
   }
@@ -218,10 +233,13 @@ bool DataIsRight(const TestResult& result) {
 
 std::string TextHeading(TestName test, const v1::TestSpec& spec,
                         absl::string_view server) {
-  return absl::StrCat(OperationName(spec.operation()), " ",
-                      Subject(test, spec.operation()), " to ", server, ": ",
-                      DescribeSpec(test, spec), "\n",
-                      TableOf(test, spec.verify()).Header());
+  // The rate of messages is a message rate.
+  const std::string what = test == TestName::kRate && spec.has_session()
+                               ? ""
+                               : absl::StrCat(WhatIsSent(spec), " ");
+  return absl::StrCat(what, Subject(test, spec.operation()), " to ", server,
+                      ": ", DescribeSpec(test, spec), "\n",
+                      TableOf(test, spec).Header());
 }
 
 std::string TextRow(TestName test, const v1::TestSpec& spec,
@@ -231,6 +249,9 @@ std::string TextRow(TestName test, const v1::TestSpec& spec,
                                     absl::StrCat(figures.messages)};
   if (test == TestName::kLatency) {
     AppendLatencies(phase.latencies, cells);
+    if (spec.session().has_load()) {
+      cells.push_back(FormatGigabytes(figures.load.value_or(0)));
+    }
   } else {
     const std::string bandwidth = FormatGigabytes(figures.bandwidth);
     const std::string rate = FormatCount(figures.rate);
@@ -242,7 +263,7 @@ std::string TextRow(TestName test, const v1::TestSpec& spec,
   if (figures.verified.has_value()) {
     cells.push_back(FormatPercent(*figures.verified));
   }
-  return TableOf(test, spec.verify()).Row(cells);
+  return TableOf(test, spec).Row(cells);
 }
 
 std::string TextNotes(const TestResult& result) {

@@ -25,6 +25,7 @@ struct PhaseFigures {
   double client_cpu = 0;  // percent of a core
   double server_cpu = 0;
   std::optional<double> verified;  // percent of the messages, with --verify
+  std::optional<double> load;  // bytes a second of the load, if there is one
 };
 PhaseFigures FiguresOf(const v1::TestSpec& spec, const PhaseResult& phase);
 

@@ -42,24 +42,23 @@ std::string CsvHeader() {
       "bytes_per_second,messages_per_second,",
       kLatencyColumns,
       ",client_cpu_percent,server_cpu_percent,verified,mismatched,"
-      "interrupted\n");
+      "interrupted,stream_class,load_bytes_per_second\n");
 }
 
 std::string CsvRow(TestName test, const v1::TestSpec& spec,
                    const PhaseResult& phase) {
   const PhaseFigures figures = FiguresOf(spec, phase);
-  std::vector<std::string> fields = {
-      std::string(CommandName(test)),
-      std::string(OperationName(spec.operation())),
-      absl::StrCat(phase.size),
-      absl::StrCat(spec.qps()),
-      absl::StrCat(spec.depth()),
-      std::string(CqModeName(spec.cq_mode())),
-      absl::StrCat(spec.bidirectional() ? 1 : 0),
-      absl::StrCat(figures.messages),
-      absl::StrCat(phase.client.elapsed_ns()),
-      absl::StrFormat("%.0f", figures.bandwidth),
-      absl::StrFormat("%.1f", figures.rate)};
+  std::vector<std::string> fields = {std::string(CommandName(test)),
+                                     std::string(WhatIsSent(spec)),
+                                     absl::StrCat(phase.size),
+                                     absl::StrCat(spec.qps()),
+                                     absl::StrCat(spec.depth()),
+                                     std::string(CqModeName(spec.cq_mode())),
+                                     absl::StrCat(spec.bidirectional() ? 1 : 0),
+                                     absl::StrCat(figures.messages),
+                                     absl::StrCat(phase.client.elapsed_ns()),
+                                     absl::StrFormat("%.0f", figures.bandwidth),
+                                     absl::StrFormat("%.1f", figures.rate)};
   AppendLatencies(phase.latencies, fields);
   fields.push_back(absl::StrFormat("%.1f", figures.client_cpu));
   fields.push_back(absl::StrFormat("%.1f", figures.server_cpu));
@@ -68,6 +67,11 @@ std::string CsvRow(TestName test, const v1::TestSpec& spec,
   fields.push_back(
       absl::StrCat(phase.client.mismatched() + phase.server.mismatched()));
   fields.push_back(absl::StrCat(phase.interrupted ? 1 : 0));
+  fields.push_back(spec.has_session() ? std::string(StreamClassName(
+                                            spec.session().stream_class()))
+                                      : "");
+  fields.push_back(
+      figures.load.has_value() ? absl::StrFormat("%.0f", *figures.load) : "");
   return Line(fields);
 }
 

@@ -32,8 +32,42 @@ std::string Pretty(const Json& json, size_t indent) {
                       ends.substr(1));
 }
 
+// Of a test over a session; what only verbs have is not there.
+Json SessionOptionsOf(const v1::TestSpec& spec) {
+  const v1::SessionOptions& session = spec.session();
+  Json json = {{"over", "message"},
+               {"sizes", std::vector<uint64_t>(spec.sizes().begin(),
+                                               spec.sizes().end())},
+               {"iterations", spec.iterations()},
+               {"duration_ns", spec.duration_ns()},
+               {"warmup", spec.warmup()},
+               {"streams", spec.qps()},
+               {"stream_class", Text(StreamClassName(session.stream_class()))},
+               {"depth", spec.depth()},
+               {"cq", Text(CqModeName(spec.cq_mode()))},
+               {"bidirectional", spec.bidirectional()},
+               {"verify", spec.verify()},
+               {"rate_limit_bytes_per_second", spec.rate_limit()},
+               {"interval_ns", spec.interval_ns()},
+               {"connections", session.connections()},
+               {"slots", session.slots()},
+               {"slot_size", session.slot_size()},
+               {"eager_limit", session.eager_limit()},
+               {"digest", session.digest()},
+               {"load", nullptr}};
+  if (session.has_load()) {
+    json["load"] = {
+        {"size", session.load().size()},
+        {"depth", session.load().depth()},
+        {"stream_class", Text(StreamClassName(session.load().stream_class()))}};
+  }
+  return json;
+}
+
 Json OptionsOf(const v1::TestSpec& spec) {
-  return {{"op", Text(OperationName(spec.operation()))},
+  if (spec.has_session()) return SessionOptionsOf(spec);
+  return {{"over", "verbs"},
+          {"op", Text(OperationName(spec.operation()))},
           {"sizes",
            std::vector<uint64_t>(spec.sizes().begin(), spec.sizes().end())},
           {"iterations", spec.iterations()},
@@ -80,6 +114,12 @@ Json PhaseOf(TestName test, const v1::TestSpec& spec,
   } else {
     json["bytes_per_second"] = figures.bandwidth;
     json["messages_per_second"] = figures.rate;
+  }
+  if (figures.load.has_value()) {
+    json["load"] = {{"messages", phase.client.load().messages()},
+                    {"bytes", phase.client.load().bytes()},
+                    {"elapsed_ns", phase.client.load().elapsed_ns()},
+                    {"bytes_per_second", *figures.load}};
   }
   if (figures.verified.has_value()) {
     json["verified_percent"] = *figures.verified;
@@ -176,6 +216,7 @@ Json ToJson(const ConnectResult& result, const Outcome& outcome) {
 Json ToJson(const PingSummary& summary, const Outcome& outcome) {
   Json json = Begin("ping", summary.host, "");
   json["options"] = {{"protocol", summary.protocol},
+                     {"over", summary.over},
                      {"size", summary.size},
                      {"verify", summary.validated}};
   json["transmitted"] = summary.transmitted;

@@ -33,6 +33,9 @@ constexpr std::pair<absl::string_view, v1::Provoke> kProvokes[] = {
     {"wrong-rkey", v1::PROVOKE_WRONG_RKEY},
     {"no-receives", v1::PROVOKE_NO_RECEIVES}};
 
+constexpr std::pair<absl::string_view, v1::StreamClass> kStreamClasses[] = {
+    {"latency", v1::STREAM_CLASS_LATENCY}, {"bulk", v1::STREAM_CLASS_BULK}};
+
 template <typename T>
 absl::string_view NameOf(Names<T> names, T value) {
   for (const auto& [name, known] : names) {
@@ -78,6 +81,24 @@ absl::StatusOr<v1::Operation> ParseOperation(absl::string_view text) {
 bool IsAtomic(v1::Operation operation) {
   return operation == v1::OPERATION_COMPARE_SWAP ||
          operation == v1::OPERATION_FETCH_ADD;
+}
+
+absl::string_view WhatIsSent(const v1::TestSpec& spec) {
+  return spec.has_session() ? "message" : OperationName(spec.operation());
+}
+std::string QueuesOf(const v1::TestSpec& spec) {
+  const absl::string_view plural = spec.qps() == 1 ? "" : "s";
+  if (!spec.has_session()) return absl::StrCat(spec.qps(), " QP", plural);
+  return absl::StrCat(spec.qps(), " ",
+                      StreamClassName(spec.session().stream_class()), " stream",
+                      plural);
+}
+
+absl::string_view StreamClassName(v1::StreamClass stream_class) {
+  return NameOf<v1::StreamClass>(kStreamClasses, stream_class);
+}
+absl::StatusOr<v1::StreamClass> ParseStreamClass(absl::string_view text) {
+  return ValueOf<v1::StreamClass>(kStreamClasses, text);
 }
 
 absl::string_view CqModeName(v1::CqMode mode) {
