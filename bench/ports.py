@@ -1,7 +1,15 @@
-"""Waiting for a server."""
+"""Servers, and waiting for them."""
 
+import contextlib
+import os
 import pathlib
+import signal
+import subprocess
 import time
+
+
+def cpu(number: int, command: list[str]) -> list[str]:
+    return ["taskset", "-c", str(number), *command]
 
 
 def wait_for_port(port: int) -> None:
@@ -15,3 +23,17 @@ def wait_for_port(port: int) -> None:
                     return
         time.sleep(0.02)
     raise TimeoutError(f"nobody listens on TCP port {port}")
+
+
+@contextlib.contextmanager
+def server(command: list[str], port: int):
+    """A program that runs meanwhile, once it listens on the TCP port."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        wait_for_port(port)
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -5,26 +5,27 @@ usage: rxe.py NDPING IDLE_THREAD [--rounds N] [--only NAME] [--json FILE]
 
 Runs in the guest (./dev bench rxe). In each round perftest, perftest with a
 second thread that sleeps (the library IDLE_THREAD, preloaded) and ndping run one
-after the other with the same operation, size, count and queue depth, so that
-all meet the same machine. A line shows the medians of the rounds, and ndping's
-ratio to each with the range that holds it with 90 % confidence (by bootstrap).
+after the other with the same operation, size, count and queue depth, every other
+round in the opposite order, so that all meet the same machine. A line shows the
+medians of the rounds, and ndping's ratio to each: the median of the ratios that
+the rounds gave, with the range that holds it with 90 % confidence (by bootstrap).
 Whoever posts to rxe makes a system call, which costs more in a process that has
 threads, as ndping has gRPC's; the second ratio is what is ndping's own. The
-guest's CPU is mostly emulated: absolute times say nothing, and where a program
-and its pages happen to lie moves it by half from one start to the next, so that
-few rounds prove little.
+guest's CPU is mostly emulated: absolute times say nothing, and for seconds at a
+time everything there runs at half its speed. A round is mostly at one of the two,
+which is why ratios are taken within it; few rounds prove little.
 """
 
 import argparse
 import dataclasses
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
 
 from ports import wait_for_port
+from ratios import ratio
 
 LOCAL, PEER = "10.98.0.1", "10.98.0.2"
 LOCAL_DEVICE, PEER_DEVICE = "rxe0", "rxe1"
@@ -112,19 +113,6 @@ def ndping(binary: str, case: Case) -> float:
     return phase["bytes_per_second"] / (1 << 20)
 
 
-def ratio(ndping_s: list[float], peer_s: list[float]) -> str:
-    """The ratio of the medians, and where 90 % of those lie that resampled
-    rounds give."""
-    chance = random.Random(1)
-    again = sorted(
-        statistics.median(chance.choices(ndping_s, k=len(ndping_s)))
-        / statistics.median(chance.choices(peer_s, k=len(peer_s)))
-        for _ in range(2000))
-    middle = statistics.median(ndping_s) / statistics.median(peer_s)
-    return (f"{middle:6.3f} [{again[len(again) // 20]:.3f} .. "
-            f"{again[-len(again) // 20]:.3f}]")
-
-
 @dataclasses.dataclass
 class Result:
     case: Case
@@ -163,10 +151,14 @@ def main() -> int:
             if options.only not in case.name:
                 continue
             result = Result(case, [], [], [])
-            for _ in range(options.rounds):
-                result.perftest.append(perftest(case))
-                result.threaded.append(perftest(case, options.idle_thread))
-                result.ndping.append(ndping(options.ndping, case))
+            runs = [
+                lambda: result.perftest.append(perftest(case)),
+                lambda: result.threaded.append(perftest(case, options.idle_thread)),
+                lambda: result.ndping.append(ndping(options.ndping, case)),
+            ]
+            for number in range(options.rounds):
+                for run in runs if number % 2 == 0 else reversed(runs):
+                    run()
             results.append(result)
             print(result.line(), flush=True)
     finally:

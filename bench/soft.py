@@ -11,27 +11,21 @@ highest value of a round. Latencies are halves of round trips.
 
 import argparse
 import collections
-import contextlib
 import json
 import os
 import pathlib
 import re
-import signal
 import statistics
 import subprocess
 import sys
 import time
 
-from ports import wait_for_port
+from ports import cpu, server
 
 LIMIT_S = 60
 PORT = 18515
 LONE_ADDRESS = {"here": "10.99.0.1", "there": "10.99.0.2",
                 "here6": "fd99::1", "there6": "fd99::2"}
-
-
-def cpu(number: int, command: list[str]) -> list[str]:
-    return ["taskset", "-c", str(number), *command]
 
 
 class Bench:
@@ -46,23 +40,10 @@ class Bench:
         return subprocess.run(command, check=True, text=True, timeout=LIMIT_S,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
 
-    @contextlib.contextmanager
-    def server(self, command: list[str], port: int):
-        """A program that runs meanwhile, once it listens on the TCP port."""
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.DEVNULL, start_new_session=True)
-        try:
-            wait_for_port(port)
-            yield
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
-
     def perftest(self, program: str, *options: str) -> list[str]:
         """The fields of perftest's line of results."""
         command = [*self.soft, program, "-F", *options]
-        with self.server(cpu(0, command), PORT):
+        with server(cpu(0, command), PORT):
             output = self.run(cpu(1, [*command, "127.0.0.1"]))
         return fields_after(output, "#bytes")
 
@@ -74,7 +55,7 @@ class Bench:
 
     def ndping_lat(self, op: str) -> float:
         os.environ["ND_DEVICE"] = "soft"
-        with self.server(cpu(0, [self.ndping, "server"]), 7470):
+        with server(cpu(0, [self.ndping, "server"]), 7470):
             output = subprocess.run(
                 cpu(1, [self.ndping, "lat", "127.0.0.1", "--op", op, "--size", "64",
                         "--iterations", "200000", "--json"]),
@@ -82,12 +63,12 @@ class Bench:
         return json.loads(output)["phases"][0]["latency"]["p50_ns"]
 
     def grpc_lat(self) -> float:
-        with self.server(cpu(0, [self.grpc, "serve", "127.0.0.1:7471"]), 7471):
+        with server(cpu(0, [self.grpc, "serve", "127.0.0.1:7471"]), 7471):
             return float(self.run(cpu(1, [self.grpc, "ping", "127.0.0.1:7471", "5000"])))
 
     def ucx_lat(self, transport: str) -> float:
         os.environ["UCX_TLS"] = transport
-        with self.server(cpu(0, ["ucx_perftest"]), 13337):
+        with server(cpu(0, ["ucx_perftest"]), 13337):
             output = self.run(cpu(1, ["ucx_perftest", "127.0.0.1", "-t", "tag_lat", "-s", "64",
                                       "-n", "50000"]))
         final = [line.split() for line in output.splitlines() if line.startswith("Final:")]
@@ -95,7 +76,7 @@ class Bench:
 
     def fabric_lat(self, provider: str) -> float:
         command = ["fi_pingpong", "-p", provider, "-e", "rdm", "-S", "64", "-I", "20000"]
-        with self.server(cpu(0, command), 47592):
+        with server(cpu(0, command), 47592):
             output = self.run(cpu(1, [*command, "127.0.0.1"]))
         return float(fields_after(output, "bytes")[6]) * 1000  # us/xfer
 
