@@ -40,7 +40,8 @@ ROOMS = {
     "ndping": {
         "text": set(),
         "engine": {"text"},
-        "harness": {"text", "engine"},
+        "message": {"text", "engine"},
+        "harness": {"text", "engine", "message"},
         "rping": {"text"},
         "local": {"text"},
         "report": {"text", "harness", "local"},
