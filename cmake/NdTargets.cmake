@@ -72,16 +72,13 @@ endfunction()
 # library a folder. Its headers are named from the top of src/ ("base/clock.h").
 #
 # Each header compiles alone. Where x.cc includes x.h first, which a test of the
-# tree demands, it has shown that already, unless something precompiled stood in
-# front; all_verify_interface_header_sets compiles the others.
+# tree demands, it shows that: in preset analyze, where nothing precompiled stands
+# in front of it. all_verify_interface_header_sets compiles the others.
 function(nd_floor name)
   cmake_parse_arguments(arg "" "PRECOMPILED" "SOURCES;HEADERS;LINK;PRIVATE_LINK" ${ARGN})
   add_library(${name} STATIC ${arg_SOURCES})
-  set(compiled "")
-  if(NOT (ND_PCH AND arg_PRECOMPILED))
-    set(compiled ${arg_SOURCES})
-    list(TRANSFORM compiled REPLACE "\\.cc$" ".h")
-  endif()
+  set(compiled ${arg_SOURCES})
+  list(TRANSFORM compiled REPLACE "\\.cc$" ".h")
   set(shown ${arg_HEADERS})
   set(unshown ${arg_HEADERS})
   list(REMOVE_ITEM unshown ${compiled})

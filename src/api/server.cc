@@ -81,11 +81,15 @@ class Server::Impl final : public control::SessionHost,
     broker_.reset();
     std::map<uint64_t, std::shared_ptr<Incoming>> sessions;
     std::deque<Session> ready;
-    const absl::MutexLock lock(&mutex_);
-    closed_ = true;
-    exchanged_.SignalAll();
-    sessions.swap(sessions_);
-    ready.swap(ready_);
+    {
+      const absl::MutexLock lock(&mutex_);
+      closed_ = true;
+      exchanged_.SignalAll();
+      sessions.swap(sessions_);
+      ready.swap(ready_);
+    }
+    // Here: what runs there may be the last to have this object.
+    workers_.Stop();
   }
 
   std::string address() const { return grpc_->address().ToString(); }
@@ -400,7 +404,6 @@ class Server::Impl final : public control::SessionHost,
   std::map<uint64_t, std::shared_ptr<Incoming>> sessions_
       ABSL_GUARDED_BY(mutex_);
   std::deque<Session> ready_ ABSL_GUARDED_BY(mutex_);
-  // The last: what it runs uses the others.
   api::Workers workers_{kWorkers};
 };
 

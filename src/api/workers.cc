@@ -19,7 +19,7 @@ Workers& Workers::OfProcess() {
   return workers;
 }
 
-Workers::~Workers() {
+void Workers::Stop() {
   std::vector<std::thread> threads;
   std::multimap<Instant, Work> dropped;  // with what they hold, unlocked
   {

@@ -20,8 +20,7 @@ class Workers {
   using Work = std::function<void()>;
 
   explicit Workers(size_t max_threads) : max_threads_(max_threads) {}
-  // What has not begun is dropped; what runs is waited for.
-  ~Workers();
+  ~Workers() { Stop(); }
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
 
@@ -31,6 +30,10 @@ class Workers {
   void Run(Work work) { RunAt(Instant::min(), std::move(work)); }
   // Not before `when`.
   void RunAt(Instant when, Work work);
+
+  // What has not begun is dropped, what runs is waited for, and no more is
+  // taken. Not from what runs.
+  void Stop();
 
  private:
   void Serve();

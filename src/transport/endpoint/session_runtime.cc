@@ -167,9 +167,9 @@ absl::StatusOr<std::unique_ptr<verbs::QueuePair>> SessionRuntime::CreateQp(
 absl::StatusOr<verbs::QueuePair*> SessionRuntime::PrepareLink(
     uint32_t index, uint32_t incarnation, verbs::CmId& id) {
   LinkSlot& link = links_[index];
-  if (link.carrier != nullptr || core_->ended()) {
+  if (link.carrier != nullptr || !core_->open()) {
     return absl::FailedPreconditionError(
-        core_->ended()
+        !core_->open()
             ? absl::StrCat(name(), " has ended")
             : absl::StrCat(name(), ": link ", index, " has a connection"));
   }

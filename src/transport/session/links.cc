@@ -117,7 +117,7 @@ void SessionCore::OnDrained(uint32_t index) {
                        .works = std::exchange(link.works, {}),
                        .peer_received = link.peer_received});
   CheckEnd();
-  if (state_ != State::kEnded) events_.OnLinkFree(index);
+  if (state_ == State::kOpen) events_.OnLinkFree(index);
 }
 
 void SessionCore::HearGone(const Gone& gone) {
@@ -300,6 +300,15 @@ void SessionCore::Fail(absl::Status why) {
   events_.OnCall();
 }
 
+// Nothing comes or goes any more. A link that is being made anew has all its
+// time.
+bool SessionCore::AllLost() const {
+  return std::ranges::all_of(links_, [](const Link& link) {
+    return link.state == Link::State::kNone ||
+           link.state == Link::State::kDraining;
+  });
+}
+
 // The end of a session: both have said goodbye, or no link is left that could
 // carry anything. Operations end when no device can touch their memory.
 void SessionCore::CheckEnd() {
@@ -331,11 +340,7 @@ void SessionCore::CheckEnd() {
     Fail(absl::OkStatus());
     return;
   }
-  const auto gone = [](const Link& link) {
-    return link.state == Link::State::kNone;
-  };
-  if (!std::ranges::all_of(links_, gone)) return;
-  if (state_ == State::kOpen) {
+  if (state_ == State::kOpen && AllLost()) {
     if (last_lost_.ok()) return;  // none was ever up
     const bool parted = goodbye_sent_ && goodbye_heard_;
     if (all_lost_at_ == Instant::max()) all_lost_at_ = now_;
@@ -343,7 +348,10 @@ void SessionCore::CheckEnd() {
     state_ = State::kEnding;
     end_ = parted ? absl::OkStatus() : last_lost_;
   }
-  if (state_ == State::kEnding) EndAll();
+  const auto gone = [](const Link& link) {
+    return link.state == Link::State::kNone;
+  };
+  if (state_ == State::kEnding && std::ranges::all_of(links_, gone)) EndAll();
 }
 
 void SessionCore::EndAll() {

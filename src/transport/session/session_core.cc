@@ -284,11 +284,7 @@ std::string SessionCore::Describe(Instant now) {
 Instant SessionCore::NextDeadline() const {
   Instant next = timed_.earliest();
   if (state_ == State::kEnded) return next;
-  // One that is being made anew has all its time.
-  const auto gone = [](const Link& link) {
-    return link.state == Link::State::kNone;
-  };
-  if (all_lost_at_ != Instant::max() && std::ranges::all_of(links_, gone)) {
+  if (open() && all_lost_at_ != Instant::max() && AllLost()) {
     next = std::min(next, all_lost_at_ + options_.reconnect);
   }
   for (const Link& link : links_) {

@@ -130,6 +130,7 @@ class SessionCore {
   // The next time that Pump has something to do without other cause.
   Instant NextDeadline() const;
 
+  bool open() const { return state_ == State::kOpen; }
   bool ended() const { return state_ == State::kEnded; }
   SessionStatistics Statistics(Instant now);
   size_t streams() const { return streams_.size(); }
@@ -245,6 +246,7 @@ class SessionCore {
   void ChooseCarriers();
   void KeepAlive(Instant now);
   void Violate(Link& link, std::string_view what);
+  bool AllLost() const;
   void CheckEnd();
   void EndAll();
   absl::Status EndReason() const;

@@ -129,6 +129,28 @@ TEST(SetUp, AConnectionThatWasNeverOpenEndsNothing) {
   EXPECT_NE(session.core().AcceptStream(), nullptr);
 }
 
+TEST(Reconnect, WithoutTimeForItASessionEndsWithItsLastLinkHoweverThoseDrain) {
+  LoneSession session;
+  session.drains = false;
+  session.Lose(0);
+  EXPECT_TRUE(session.core().open());
+  session.Lose(1);
+  EXPECT_FALSE(session.core().open());
+  EXPECT_FALSE(session.ended());
+  EXPECT_EQ(session.core().NextDeadline(), Instant::max());
+  session.drains = true;
+  session.Pump();
+  EXPECT_TRUE(session.ended());
+}
+
+TEST(Reconnect, ALinkThatIsMadeAnewMeanwhileKeepsTheSession) {
+  LoneSession session;
+  session.Lose(0);
+  session.Connect(0, false);
+  session.Lose(1);
+  EXPECT_TRUE(session.core().open());
+}
+
 // A connection's set-up may take long.
 TEST(Reconnect, NothingIsDueWhileTheOnlyLinkIsSetUp) {
   LoneSession session(false, milliseconds(100));
