@@ -128,17 +128,13 @@ absl::StatusOr<std::shared_ptr<HubDevice>> Hub::Device(absl::string_view name,
 
 void Hub::Attach(SessionRuntime& session) {
   sessions_.push_back(&session);
-  for (const verbs::CompletionQueue* const queue : session.queues()) {
-    by_queue_[queue] = &session;
-  }
+  by_queue_[&session.queue()] = &session;
   engine_->Add(session);
 }
 
 void Hub::Detach(SessionRuntime& session) {
   std::erase(sessions_, &session);
-  for (const verbs::CompletionQueue* const queue : session.queues()) {
-    by_queue_.erase(queue);
-  }
+  by_queue_.erase(&session.queue());
   engine_->Remove(session);
 }
 
@@ -169,7 +165,7 @@ void Hub::OnCompletionEvents(HubDevice& device) {
     if (*queue == nullptr) return;
     const auto found = by_queue_.find(*queue);
     if (found == by_queue_.end()) continue;
-    found->second->OnCompletionEvent(**queue);
+    found->second->OnCompletionEvent();
     engine_->Wake(*found->second);
   }
 }

@@ -73,15 +73,10 @@ absl::Status SessionRuntime::Init() {
   // A queue pair takes one more, the marker of its end.
   send_depth_ = static_cast<uint32_t>(std::clamp(
       context->limits().max_qp_wr - 1, 1, static_cast<int>(kSendDepth)));
-  const std::array<uint32_t, kMessageClasses> links_of = {layout.latency_links,
-                                                          layout.bulk_links};
-  for (size_t i = 0; i < queues_.size(); ++i) {
-    const uint32_t entries =
-        std::max(1u, links_of[i] * (layout.slots + send_depth_ + 1));
-    ND_ASSIGN_OR_RETURN(queues_[i].cq, verbs::CompletionQueue::Create(
-                                           context, static_cast<int>(entries),
-                                           device_->channel));
-  }
+  const uint32_t entries = layout.links() * (layout.slots + send_depth_ + 1);
+  ND_ASSIGN_OR_RETURN(
+      cq_, verbs::CompletionQueue::Create(context, static_cast<int>(entries),
+                                          device_->channel));
 
   registrar_ = std::make_shared<VerbsRegistrar>(pd_);
   const uint32_t slots = layout.links() * layout.slots + SpareSlots(layout);
@@ -149,11 +144,10 @@ absl::Status SessionRuntime::Init() {
 }
 
 // What goes inline is a wish: a device that cannot gets smaller ones.
-absl::StatusOr<std::unique_ptr<verbs::QueuePair>> SessionRuntime::CreateQp(
-    uint32_t link) {
+absl::StatusOr<std::unique_ptr<verbs::QueuePair>> SessionRuntime::CreateQp() {
   for (uint32_t max_inline = kMaxInline;; max_inline /= 2) {
     absl::StatusOr<std::unique_ptr<verbs::QueuePair>> qp =
-        verbs::QueuePair::Create(pd_, {.send_cq = QueueOf(link).cq,
+        verbs::QueuePair::Create(pd_, {.send_cq = cq_,
                                        .max_send_wr = send_depth_,
                                        .max_recv_wr = options_.layout.slots,
                                        .max_send_sge = max_pieces_,
@@ -175,7 +169,7 @@ absl::StatusOr<verbs::QueuePair*> SessionRuntime::PrepareLink(
   }
   ND_ASSIGN_OR_RETURN(const verbs::Port port,
                       device_->context->QueryPort(id.port_number()));
-  ND_ASSIGN_OR_RETURN(std::unique_ptr<verbs::QueuePair> qp, CreateQp(index));
+  ND_ASSIGN_OR_RETURN(std::unique_ptr<verbs::QueuePair> qp, CreateQp());
   qp->set_peer(id.peer().ToString());
   ND_RETURN_IF_ERROR(id.PrepareQp(*qp));
   ND_ASSIGN_OR_RETURN(
@@ -267,12 +261,6 @@ bool SessionRuntime::TakeRelease(Stream& stream, uint64_t number) {
   return true;
 }
 
-void SessionRuntime::OnCompletionEvent(const verbs::CompletionQueue& cq) {
-  for (ClassQueue& queue : queues_) {
-    if (queue.cq.get() == &cq) queue.armed = false;
-  }
-}
-
 bool SessionRuntime::TakeCmEvents() {
   bool any = false;
   for (uint32_t i = 0; i < links_.size(); ++i) {
@@ -289,11 +277,11 @@ bool SessionRuntime::TakeCmEvents() {
   return any;
 }
 
-bool SessionRuntime::TakeCompletions(ClassQueue& queue, Instant& now) {
-  if (queue.failed) return false;
-  const absl::StatusOr<size_t> count = queue.cq->Poll(completions_);
+bool SessionRuntime::TakeCompletions(Instant& now) {
+  if (queue_failed_) return false;
+  const absl::StatusOr<size_t> count = cq_->Poll(completions_);
   if (!count.ok()) {
-    Fail(queue, count.status());
+    FailQueue(count.status());
     return true;
   }
   // What this turn has sent may have arrived in it.
@@ -310,8 +298,8 @@ bool SessionRuntime::TakeCompletions(ClassQueue& queue, Instant& now) {
 }
 
 // Nothing will complete: links end by their time.
-void SessionRuntime::Fail(ClassQueue& queue, absl::Status why) {
-  queue.failed = true;
+void SessionRuntime::FailQueue(absl::Status why) {
+  queue_failed_ = true;
   core_->Fail(std::move(why));
 }
 
@@ -340,16 +328,11 @@ void SessionRuntime::PumpAll(Instant now) {
 
 bool SessionRuntime::Turn(Instant now) {
   in_turn_ = true;
-  // What the application wants to send does not wait for a look at queues that
-  // are mostly empty then: it is what their next completion answers.
+  // What the application wants to send does not wait for a look at the queue,
+  // which is mostly empty then: it is what its next completion answers.
   sent_ = called_;
   if (called_) PumpAll(now);
-  bool came = TakeCompletions(queues_[0], now);
-  // Who has something of the latency class answers before more is looked for:
-  // in this turn, or, where the application polls the reactor, behind it. But
-  // one class does not hold the other up.
-  passed_over_ = came && !passed_over_;
-  if (!passed_over_) came |= TakeCompletions(queues_[1], now);
+  const bool came = TakeCompletions(now);
   // Links that end by their time are known to NextDeadline.
   if (came || now >= pump_at_) PumpAll(now);
   in_turn_ = false;
@@ -392,13 +375,12 @@ Instant SessionRuntime::NextDeadline() const {
 }
 
 bool SessionRuntime::Arm() {
-  for (ClassQueue& queue : queues_) {
-    if (queue.armed || queue.failed) continue;
-    if (absl::Status armed = queue.cq->Arm(); !armed.ok()) {
-      Fail(queue, armed);
+  if (!armed_ && !queue_failed_) {
+    if (absl::Status armed = cq_->Arm(); !armed.ok()) {
+      FailQueue(armed);
       return false;
     }
-    queue.armed = true;
+    armed_ = true;
   }
   return !Turn(hub_.engine().Now());
 }

@@ -108,10 +108,8 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   bool idle() const;    // nor with the application
 
   // Of the hub.
-  std::array<const verbs::CompletionQueue*, kMessageClasses> queues() const {
-    return {queues_[0].cq.get(), queues_[1].cq.get()};
-  }
-  void OnCompletionEvent(const verbs::CompletionQueue& cq);
+  const verbs::CompletionQueue& queue() const { return *cq_; }
+  void OnCompletionEvent() { armed_ = false; }
   bool TakeCmEvents();
 
   // Pollable:
@@ -120,11 +118,6 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   bool Arm() override;
 
  private:
-  struct ClassQueue {
-    std::shared_ptr<verbs::CompletionQueue> cq;
-    bool armed = false;
-    bool failed = false;  // the device does not serve it any more
-  };
   struct LinkSlot {
     std::unique_ptr<VerbsCarrier> carrier;
     std::unique_ptr<verbs::CmId> id;  // null while it is set up
@@ -135,15 +128,12 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   SessionRuntime(Hub& hub, std::shared_ptr<HubDevice> device, Options options,
                  SessionOwner& owner);
   absl::Status Init();
-  ClassQueue& QueueOf(uint32_t link) {
-    return queues_[link < options_.layout.latency_links ? 0 : 1];
-  }
-  absl::StatusOr<std::unique_ptr<verbs::QueuePair>> CreateQp(uint32_t link);
-  bool TakeCompletions(ClassQueue& queue, Instant& now);
+  absl::StatusOr<std::unique_ptr<verbs::QueuePair>> CreateQp();
+  bool TakeCompletions(Instant& now);
   bool AdvanceLinks(Instant now);
   void PumpAll(Instant now);
   void TellOwner();
-  void Fail(ClassQueue& queue, absl::Status why);
+  void FailQueue(absl::Status why);
 
   // SessionEvents:
   void OnStreamOpened() override { stream_opened_ = true; }
@@ -160,7 +150,8 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   std::shared_ptr<verbs::ProtectionDomain> pd_;
   uint32_t max_pieces_ = 1;
   uint64_t max_write_ = 0;
-  std::array<ClassQueue, kMessageClasses> queues_;
+  // Of all links: to poll one that is empty may cost more than what comes.
+  std::shared_ptr<verbs::CompletionQueue> cq_;
 
   std::shared_ptr<Registrar> registrar_;
   std::shared_ptr<Budget> send_budget_, receive_budget_;
@@ -175,7 +166,8 @@ class SessionRuntime final : public Pollable, private SessionEvents {
 
   std::array<verbs::Completion, kTurnCompletions> completions_;  // of a poll
   uint32_t send_depth_ = kSendDepth;
-  bool passed_over_ = false;  // the bulk class, in the last turn
+  bool armed_ = false;
+  bool queue_failed_ = false;  // the device does not serve it any more
   bool in_turn_ = false;
   bool sent_ = false;    // something, since the turn's time was read
   bool called_ = false;  // Pump is due
