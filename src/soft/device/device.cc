@@ -21,8 +21,9 @@ constexpr uint32_t kIndexMask = (1u << kQpnIndexBits) - 1;
 constexpr uint32_t kHeaderBytes = 80;
 // Packets in flight to a peer of this host: rings have their own bound.
 constexpr uint32_t kWindowWithinHost = 512;
-// What a queue pair sends before it is the next one's turn: less than a ring,
-// and as much as UDP's segmentation offload takes at once.
+// What a queue pair sends before it is the next one's turn, and what is taken
+// before something is sent: less than a ring, and as much as UDP's segmentation
+// offload takes at once.
 constexpr size_t kTurnBytes = size_t{64} << 10;
 // Polls of a CQ that stays empty while packets keep coming.
 constexpr int kInlineRounds = 4;
@@ -434,7 +435,8 @@ int Device::PostSend(QueuePair& qp, ibv_send_wr* wr, ibv_send_wr** bad) {
 
 // Acknowledgements wait for the application's next poll.
 void Device::SendRequests(QueuePair& qp) {
-  const SendOutcome sent = qp.TransmitRequests(clock_.Now(), *network_);
+  const SendOutcome sent =
+      qp.TransmitRequests(clock_.Now(), *network_, kTurnBytes);
   if (sent != SendOutcome::kAll) Enqueue(qp);
   SetTimer(qp);
   network_->Flush();
@@ -513,9 +515,15 @@ void Device::ProgressInline(const CompletionQueue& cq, size_t wanted) {
 }
 
 // What comes behind the completions that are polled for waits until they have
-// been taken.
+// been taken, and what comes behind much data until what is due is sent.
 bool Device::has_enough() const {
-  return polling_ != nullptr && polling_->size() >= wanted_;
+  return arrived_bytes_ >= kTurnBytes ||
+         (polling_ != nullptr && polling_->size() >= wanted_);
+}
+
+size_t Device::Receive(Instant now) {
+  arrived_bytes_ = 0;
+  return network_->Receive(now, *this);
 }
 
 // Acknowledgements of what completes a receive wait for what the application
@@ -527,7 +535,7 @@ void Device::ReceiveInline(const CompletionQueue& cq) {
   Pump(now_);
   for (int i = 0;
        i < kInlineRounds && cq.empty() && network_->MayHaveArrivals(); ++i) {
-    network_->Receive(now_, *this);
+    Receive(now_);
     if (cq.empty()) Pump(now_);
   }
 }
@@ -543,7 +551,7 @@ void Device::WakeEngine() {
 }
 
 bool Device::Rest() {
-  if (!network_->Rest()) return false;
+  if (!ready_.empty() || !network_->Rest()) return false;
   resting_ = true;
   rest_until_ = NextDeadline();
   return true;
@@ -552,7 +560,7 @@ bool Device::Rest() {
 // What was sent within the process waits for somebody to take it.
 void Device::WakeForWork() {
   if (!resting_) return;
-  if (!network_->Rest()) return WakeEngine();
+  if (!ready_.empty() || !network_->Rest()) return WakeEngine();
   const auto next = NextDeadline();
   if (!next || (rest_until_ && *rest_until_ <= *next)) return;
   rest_until_ = next;
@@ -563,12 +571,12 @@ bool Device::Progress() {
   resting_ = false;  // if it was the engine's thread that called
   const Instant now = now_ = clock_.Now();
   MarkForTimers(now);
-  bool any = network_->Receive(now, *this) > 0;
+  bool any = Receive(now) > 0;
   any |= RunTimers(now);
   if (faults_ != nullptr) any |= RunFaults(now);
   RetryStarved();
   Pump(now);
-  return any;
+  return any || !ready_.empty();
 }
 
 // Who got nothing comes first, and last who took what room there was: one with
@@ -597,20 +605,18 @@ void Device::Enqueue(QueuePair& qp) {
   ready_.push_back(&qp);
 }
 
-// By turns: if one took all the room there is, the others' peers would hear
-// nothing until it is their turn, and ask again.
+// A turn for each. What a queue pair has beyond its turn is for the next call:
+// with all of a large message sent at once, what others send, and what comes,
+// would wait for it here, and behind it in the ring to the peer.
 void Device::Pump(Instant now) {
   if (ready_.empty()) return;
-  while (!ready_.empty()) {
-    turn_.swap(ready_);
-    const size_t turn_bytes = turn_.size() > 1 ? kTurnBytes : SIZE_MAX;
-    for (QueuePair* const qp : turn_) {
-      qp->queued = false;
-      Requeue(*qp, qp->Transmit(now, *network_, turn_bytes));
-      SetTimer(*qp);
-    }
-    turn_.clear();
+  turn_.swap(ready_);
+  for (QueuePair* const qp : turn_) {
+    qp->queued = false;
+    Requeue(*qp, qp->Transmit(now, *network_, kTurnBytes));
+    SetTimer(*qp);
   }
+  turn_.clear();
   network_->Flush();
   WakeForWork();
 }
@@ -745,6 +751,7 @@ void Device::RejectSome(Instant now, CmOutput& output) {
 
 // Called from within network_->Receive, under the lock.
 void Device::OnArrival(const Arrival& arrival) {
+  arrived_bytes_ += arrival.packet.payload.size();
   if (arrival.packet.bth.destination == kGsiQpn) return OnMad(arrival);
   if (arrival.packet.bth.destination == kMulticastQpn) {
     return OnGroupArrival(arrival);

@@ -178,6 +178,7 @@ class Device final : private ArrivalSink {
       ABSL_NO_THREAD_SAFETY_ANALYSIS;
   void OnPeerGone(uint32_t slot) override ABSL_NO_THREAD_SAFETY_ANALYSIS;
   bool has_enough() const override ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  size_t Receive(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnGroupArrival(const Arrival& arrival)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnMad(const Arrival& arrival) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -256,6 +257,7 @@ class Device final : private ArrivalSink {
   // While a poll makes progress: of which queue, and for how many completions.
   const CompletionQueue* polling_ ABSL_GUARDED_BY(mutex_) = nullptr;
   size_t wanted_ ABSL_GUARDED_BY(mutex_) = 0;
+  size_t arrived_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // of payload, in a call
   Instant now_ ABSL_GUARDED_BY(mutex_){};  // while packets are received
   Instant attended_ ABSL_GUARDED_BY(mutex_){};
   // Those that have something to send; those that found no room at all, and

@@ -86,7 +86,7 @@ ibv_wc_status WindowAction::Run() {
 // Hands packets on to the network, on the way that they are to take.
 class QueuePair::NetOutbox final : public Outbox {
  public:
-  NetOutbox(QueuePair& qp, Network& network, size_t turn_bytes = SIZE_MAX)
+  NetOutbox(QueuePair& qp, Network& network, size_t turn_bytes)
       : qp_(qp), network_(network), turn_bytes_(turn_bytes) {}
 
   size_t room() const override {
@@ -99,7 +99,8 @@ class QueuePair::NetOutbox final : public Outbox {
     return room;
   }
   size_t burst_bytes() const override {
-    return network_.BurstBytes(qp_.path_, Qpn(qp_.attr_.dest_qp_num));
+    return std::min(network_.BurstBytes(qp_.path_, Qpn(qp_.attr_.dest_qp_num)),
+                    turn_bytes_ - std::min(turn_bytes_, sent_bytes_));
   }
   void Send(const Outgoing& outgoing) override {
     const Path* const datagram_path =
@@ -495,8 +496,9 @@ SendOutcome QueuePair::Transmit(Instant now, Network& network,
   return outbox.outcome();
 }
 
-SendOutcome QueuePair::TransmitRequests(Instant now, Network& network) {
-  NetOutbox outbox(*this, network);
+SendOutcome QueuePair::TransmitRequests(Instant now, Network& network,
+                                        size_t turn_bytes) {
+  NetOutbox outbox(*this, network, turn_bytes);
   qp_.TransmitRequests(now, outbox);
   SettleFault();
   return outbox.outcome();

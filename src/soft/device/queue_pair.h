@@ -96,9 +96,10 @@ class QueuePair final : private RemoteMemory,
   std::optional<Instant> NextDeadline() const;
   // A turn is over after so many bytes.
   [[nodiscard]] SendOutcome Transmit(Instant now, Network& network,
-                                     size_t turn_bytes = SIZE_MAX);
+                                     size_t turn_bytes);
   // The same, of its requests only.
-  [[nodiscard]] SendOutcome TransmitRequests(Instant now, Network& network);
+  [[nodiscard]] SendOutcome TransmitRequests(Instant now, Network& network,
+                                             size_t turn_bytes);
 
   size_t send_room() const { return slots_.size() - qp_.sends_queued(); }
   const Options& options() const { return options_; }

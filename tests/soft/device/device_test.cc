@@ -168,7 +168,7 @@ TEST(DeviceFairness, QueuePairsShareTheRoomThereIs) {
                 0);
     }
   }
-  server.Progress();
+  for (int turn = 0; turn < 2; ++turn) server.Progress();
   std::map<Qpn, size_t> answers;
   for (const Packet& packet : server.wire->sent()) {
     ++answers[packet.bth.destination];
@@ -176,6 +176,41 @@ TEST(DeviceFairness, QueuePairsShareTheRoomThereIs) {
   EXPECT_EQ(server.wire->sent().size(), kRoom);
   EXPECT_EQ(answers.size(), kQps);
   for (const auto& [qpn, packets] : answers) EXPECT_GE(packets, 48u);
+}
+
+// Nor does what comes: it is answered between two parts of a long answer.
+TEST(DeviceFairness, ALongAnswerLeavesTurnsToWhatComesMeanwhile) {
+  constexpr size_t kTurn = 64;  // packets of 1 KiB
+  DeviceWorld world;
+  world.Connect();
+  WorldDevice& client = world.client;
+  WorldDevice& server = world.server;
+  std::array<QueuePair*, 2> own{}, peers{};
+  for (size_t i = 0; i < 2; ++i) {
+    own[i] = client.CreateQp();
+    peers[i] = server.CreateQp();
+    client.Connect(*own[i], server, *peers[i]);
+    server.Connect(*peers[i], client, *own[i]);
+  }
+  const auto read = [&](size_t qp, uint32_t length) {
+    return client.Post(*own[qp], 0,
+                       {.opcode = IBV_WR_RDMA_READ,
+                        .length = length,
+                        .remote = server.address(0),
+                        .rkey = server.key});
+  };
+  for (int i = 0; i < 4; ++i) ASSERT_EQ(read(0, 60 << 10), 0);
+  server.Progress();
+  EXPECT_LE(server.wire->sent().size(), kTurn);
+  ASSERT_EQ(read(1, 8), 0);
+  EXPECT_TRUE(server.Progress());
+  const std::vector<Packet>& sent = server.wire->sent();
+  EXPECT_LE(sent.size(), 2 * kTurn + 1);
+  EXPECT_TRUE(std::ranges::any_of(sent, [&](const Packet& packet) {
+    return packet.bth.destination == own[1]->number();
+  }));
+  while (server.Progress()) continue;
+  EXPECT_GE(sent.size(), size_t{4 * 60});
 }
 
 class DeviceTimers : public testing::Test {
