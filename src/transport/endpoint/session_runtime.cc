@@ -323,6 +323,7 @@ void SessionRuntime::PumpAll(Instant now) {
     called_ = false;  // Pump has seen to what its callbacks have called
     TellOwner();
   } while (AdvanceLinks(now) || called_);
+  pump_due_ = false;
   pump_at_ = NextDeadline();
 }
 
@@ -330,11 +331,17 @@ bool SessionRuntime::Turn(Instant now) {
   in_turn_ = true;
   // What the application wants to send does not wait for a look at the queue,
   // which is mostly empty then: it is what its next completion answers.
-  sent_ = called_;
-  if (called_) PumpAll(now);
-  const bool came = TakeCompletions(now);
   // Links that end by their time are known to NextDeadline.
-  if (came || now >= pump_at_) PumpAll(now);
+  sent_ = called_;
+  if (called_ || pump_due_ || now >= pump_at_) PumpAll(now);
+  const bool came = TakeCompletions(now);
+  // Who has waited for it goes on first: the rest is for the next turn, which
+  // comes at once, unless there is an answer already.
+  if (came) {
+    pump_due_ = true;
+    core_->Deliver(now);
+    if (called_) PumpAll(now);
+  }
   in_turn_ = false;
   // The last call: it may be destroyed by it.
   if (on_idle_ && idle()) {

@@ -170,7 +170,8 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   bool queue_failed_ = false;  // the device does not serve it any more
   bool in_turn_ = false;
   bool sent_ = false;    // something, since the turn's time was read
-  bool called_ = false;  // Pump is due
+  bool called_ = false;  // by the application, since the last Pump
+  bool pump_due_ = false;
   Instant pump_at_{};
   bool stream_opened_ = false;
   uint32_t free_links_ = 0;  // by bit

@@ -9,8 +9,6 @@
 namespace nd::transport {
 namespace {
 
-constexpr uint64_t kMaxChunk = 1 << 20;
-
 constexpr size_t kAtomicSize = 8;
 
 absl::Status Withdrawn() {

@@ -15,6 +15,9 @@
 
 namespace nd::transport {
 
+// Bytes of one request, at most: what is behind it on its link waits for it.
+inline constexpr uint64_t kMaxChunk = 1 << 20;
+
 // Counts run on for ever here and travel as their low 32 bits: the first from
 // `base` on that `low` abbreviates.
 constexpr uint64_t ExpandCount(uint64_t base, uint32_t low) {
@@ -55,6 +58,7 @@ struct Link {
   // Receives that wait for packets, oldest first; counts since the link was
   // made.
   Fifo<ReceiveSlot*> receives;
+  Fifo<ReceiveSlot*> to_post{};  // behind what is to be sent
   uint64_t received = 0;
   uint64_t told = 0;     // receives posted, as the peer knows
   uint64_t credits = 0;  // receives of the peer's

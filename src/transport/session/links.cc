@@ -29,7 +29,9 @@ void SessionCore::AddLink(uint32_t index, uint32_t incarnation,
   link.credits = layout_.slots;
   link.told = layout_.slots;
   --links_down_;
-  for (uint32_t i = 0; i < layout_.slots; ++i) PostFreeSlot(link);
+  for (uint32_t i = 0; i < layout_.slots; ++i) {
+    PostReceive(link, TakeFreeSlot());
+  }
   if (state_ != State::kOpen) LoseLink(index, end_);
 }
 
@@ -47,24 +49,32 @@ void SessionCore::PostReceive(Link& link, ReceiveSlot& slot) {
   link.carrier->PostReceive(slot);
 }
 
-void SessionCore::PostFreeSlot(Link& link) {
+ReceiveSlot& SessionCore::TakeFreeSlot() {
   assert(!free_slots_.empty());
   ReceiveSlot& slot = *free_slots_.back();
   free_slots_.pop_back();
-  PostReceive(link, slot);
+  return slot;
 }
 
-// After a packet: its slot, or another one if it is on loan, is posted again.
-// There is another one, or it would not have been loaned (MayLoan).
+// After a packet: its slot, or another one if it is on loan, is posted again,
+// as soon as what answers it has been sent. There is another one, or it would
+// not have been loaned (MayLoan).
 void SessionCore::ReplaceSlot(Link& link, ReceiveSlot& slot) {
   const bool up =
       link.state == Link::State::kUp || link.state == Link::State::kWaiting;
-  if (slot.loans > 0) {
-    if (up) PostFreeSlot(link);
-  } else if (up) {
-    PostReceive(link, slot);
-  } else {
+  if (up) {
+    link.to_post.Push(slot.loans > 0 ? &TakeFreeSlot() : &slot);
+  } else if (slot.loans == 0) {
     free_slots_.push_back(&slot);
+  }
+}
+
+void SessionCore::PostReceives(Link& link) {
+  if (link.state != Link::State::kUp && link.state != Link::State::kWaiting) {
+    return;
+  }
+  for (; !link.to_post.empty(); link.to_post.PopFront()) {
+    PostReceive(link, *link.to_post.front());
   }
 }
 
@@ -105,9 +115,10 @@ void SessionCore::OnDrained(uint32_t index) {
   link.state = Link::State::kNone;
   ++links_down_;
   link.carrier = nullptr;
-  while (!link.receives.empty()) {
-    free_slots_.push_back(link.receives.front());
-    link.receives.PopFront();
+  for (Fifo<ReceiveSlot*>* const slots : {&link.receives, &link.to_post}) {
+    for (; !slots->empty(); slots->PopFront()) {
+      free_slots_.push_back(slots->front());
+    }
   }
   departed_.push_back({.serial = next_departed_++,
                        .index = index,

@@ -197,11 +197,30 @@ void SessionCore::MaybeForget(Stream& stream) {
   streams_.erase(found);
 }
 
+void SessionCore::Deliver(Instant now) {
+  SetNow(now);
+  // Callbacks may start operations, and drop streams.
+  while (Operation* const operation = done_.first()) {
+    OperationQueue::Remove(*operation);
+    timed_.Stamp(now);  // this may be one of those that have just begun
+    OperationAccess::Finish(*operation);
+  }
+}
+
+void SessionCore::FlushAll() {
+  for (Link& link : links_) {
+    if (link.carrier != nullptr && link.state == Link::State::kUp) {
+      link.carrier->Flush();
+    }
+  }
+}
+
 void SessionCore::Pump(Instant now) {
   SetNow(now);
-  for (;;) {
+  do {
     timed_.Stamp(now);
     timed_.Expire(now, [this](Operation& operation) { Expire(operation); });
+    Deliver(now);
     if (std::exchange(retry_memory_, false)) {
       retrying_.swap(want_memory_);
       for (Stream* const stream : retrying_) {
@@ -224,21 +243,14 @@ void SessionCore::Pump(Instant now) {
       }
       PostAccesses();
       WriteTransfers();
-      for (Link& link : links_) ReturnCredits(link);
+      FlushAll();
       for (Link& link : links_) {
-        if (link.carrier != nullptr && link.state == Link::State::kUp) {
-          link.carrier->Flush();
-        }
+        PostReceives(link);
+        ReturnCredits(link);
       }
+      FlushAll();
     }
-    if (done_.empty()) break;
-    // Callbacks may start operations, and drop streams.
-    while (Operation* const operation = done_.first()) {
-      OperationQueue::Remove(*operation);
-      timed_.Stamp(now);  // this may be one of those that have just begun
-      OperationAccess::Finish(*operation);
-    }
-  }
+  } while (!done_.empty());
   forgotten_.clear();
   now_holds_ = false;
 }

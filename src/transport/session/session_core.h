@@ -124,8 +124,9 @@ class SessionCore {
   // Ends it now; all that is under way ends with `why`.
   void Fail(absl::Status why);
 
-  // Sends what can be sent, and ends operations that are done: their callbacks
-  // run here.
+  // Ends operations that are done: their callbacks run here.
+  void Deliver(Instant now);
+  // That, and sends what can be sent.
   void Pump(Instant now);
   // The next time that Pump has something to do without other cause.
   Instant NextDeadline() const;
@@ -241,7 +242,8 @@ class SessionCore {
   void HearGone(const Gone& gone);
   void ReplaceSlot(Link& link, ReceiveSlot& slot);
   void PostReceive(Link& link, ReceiveSlot& slot);
-  void PostFreeSlot(Link& link);
+  void PostReceives(Link& link);
+  ReceiveSlot& TakeFreeSlot();
   Link* CarrierFor(MessageClass message_class);
   void ChooseCarriers();
   void KeepAlive(Instant now);
@@ -262,6 +264,7 @@ class SessionCore {
   bool TakeNext(Lane& lane, const PacketWriter& writer);
   bool HasMore(Lane& lane);
   void ReturnCredits(Link& link);
+  void FlushAll();
   bool AppendEntry(Lane& lane, uint64_t number, MessageClass message_class,
                    Link& link, PacketWriter& writer, LocalPiece& tail);
   void MakeReady(Stream& stream);

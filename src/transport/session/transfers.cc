@@ -9,8 +9,8 @@
 namespace nd::transport {
 namespace {
 
-// Of one RDMA WRITE. A message that fits into one needs no Written frame.
-constexpr uint64_t kMaxChunk = 1 << 20;
+// Of one RDMA WRITE, at least. A message that fits into one needs no Written
+// frame.
 constexpr uint64_t kMinChunk = 64 << 10;
 
 // An id is a place among the transfers, and how often it was taken.
