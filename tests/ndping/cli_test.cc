@@ -77,6 +77,7 @@ TEST(ParseCommandLine, ReadsATestOverMessages) {
                                         "--eager-limit",
                                         "100",
                                         "--digest",
+                                        "--ring",
                                         "--under-load",
                                         "--load-size",
                                         "64K",
@@ -91,6 +92,7 @@ TEST(ParseCommandLine, ReadsATestOverMessages) {
   EXPECT_EQ(lat.slots, 8u);
   EXPECT_EQ(lat.eager_limit, 100u);
   EXPECT_TRUE(lat.digest);
+  EXPECT_TRUE(lat.ring);
   EXPECT_TRUE(lat.under_load);
   EXPECT_EQ(lat.load_size, 64u << 10);
   EXPECT_EQ(lat.load_depth, 4u);

@@ -52,7 +52,7 @@ class Messages(scenario.ScenarioTest):
     def test_layouts_and_streams(self):
         with scenario.server("--address", PEER):
             for more in (("--streams", "16"), ("--connections", "3"), ("--digest",),
-                         ("--slots", "4"), ("--eager-limit", "0"),
+                         ("--ring",), ("--ring", "--digest", "--slots", "4"), ("--slots", "4"), ("--eager-limit", "0"),
                          ("--eager-limit", "70000", "--slots", "8"), ("--depth", "1"),
                          ("--bidirectional", "--streams", "3"), ("--rate-limit", "100M")):
                 self.check("bw", *TO, "--size", "64,20000", "--iterations", "100", *more)
@@ -94,7 +94,7 @@ class MessagesBadCases(scenario.ScenarioTest):
 
     def test_options_of_messages_are_refused_over_verbs(self):
         for flag in (("--stream-class", "bulk"), ("--streams", "2"), ("--digest",),
-                     ("--under-load",), ("--eager-limit", "0"), ("--slots", "8"),
+                     ("--ring",), ("--under-load",), ("--eager-limit", "0"), ("--slots", "8"),
                      ("--connections", "2"), ("--load-size", "1M")):
             self.assert_fails(scenario.ndping("lat", PEER, *flag), 2,
                               f"{flag[0]}: only with --over message")

@@ -233,6 +233,7 @@ TEST(ToSpec, EveryOptionOfMessagesHasItsField) {
   options.slots = 8;
   options.eager_limit = 10'000;
   options.digest = true;
+  options.ring = true;
   options.under_load = true;
   options.load_size = 4096;
   options.load_depth = 5;
@@ -247,6 +248,7 @@ TEST(ToSpec, EveryOptionOfMessagesHasItsField) {
   EXPECT_EQ(session.eager_limit(), 10'000u);
   EXPECT_EQ(session.slot_size(), 10'048u);  // 64 * 157
   EXPECT_TRUE(session.digest());
+  EXPECT_TRUE(session.ring());
   EXPECT_EQ(session.load().size(), 4096u);
   EXPECT_EQ(session.load().depth(), 5u);
   EXPECT_EQ(session.load().stream_class(), v1::STREAM_CLASS_LATENCY);

@@ -209,6 +209,7 @@ v1::SessionOptions SessionOf(const TestOptions& options) {
   session.set_slot_size(std::max(
       kDefaultSlotSize, (session.eager_limit() + kSlotHeader + 63) / 64 * 64));
   session.set_digest(options.digest);
+  session.set_ring(options.ring);
   if (!options.under_load) return session;
   v1::Load& load = *session.mutable_load();
   load.set_size(options.load_size);

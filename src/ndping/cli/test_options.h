@@ -72,6 +72,7 @@ struct TestOptions {
   uint32_t session_connections = 1;  // of each class
   uint32_t slots = 64;
   bool digest = false;
+  bool ring = false;
   bool under_load = false;
   uint64_t load_size = uint64_t{1} << 20;
   uint32_t load_depth = 16;

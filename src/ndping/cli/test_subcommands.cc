@@ -156,6 +156,10 @@ void AddSession(CLI::App& app, TestOptions& options) {
                  NumberInto(0, (1 << 20) - kSlotHeader, options.eager_limit));
   AddMessageSwitch(app, options, "--digest", "CRC32C over headers and payloads",
                    options.digest);
+  AddMessageSwitch(app, options, "--ring",
+                   "what travels in slots is written there by RDMA WRITE, into "
+                   "a ring, and not sent",
+                   options.ring);
   if (!latency) return;
   AddMessageSwitch(app, options, "--under-load",
                    "measure while another stream of the same session, from "

@@ -75,15 +75,17 @@ absl::StatusOr<SessionPlan> SessionPlan::Make(const v1::TestSpec& spec,
                      " bytes of buffers for what arrives, and ", max_memory,
                      " are allowed"));
   }
-  plan.layout = {.latency_connections = options.connections(),
-                 .bulk_connections = options.connections(),
-                 .slots = options.slots(),
-                 .slot_size = options.slot_size(),
-                 .eager_limit = options.eager_limit(),
-                 .digest = options.digest(),
-                 .stream_window = static_cast<uint32_t>(window),
-                 .max_streams = static_cast<uint32_t>(streams),
-                 .receive_budget = std::min(room, windows + long_bytes)};
+  plan.layout = {
+      .latency_connections = options.connections(),
+      .bulk_connections = options.connections(),
+      .slots = options.slots(),
+      .slot_size = options.slot_size(),
+      .eager_limit = options.eager_limit(),
+      .eager_mode = options.ring() ? EagerMode::kRing : EagerMode::kSend,
+      .digest = options.digest(),
+      .stream_window = static_cast<uint32_t>(window),
+      .max_streams = static_cast<uint32_t>(streams),
+      .receive_budget = std::min(room, windows + long_bytes)};
   return plan;
 }
 

@@ -152,6 +152,7 @@ std::string DescribeSpec(TestName test, const v1::TestSpec& spec) {
     absl::StrAppend(&text, ", at most ",
                     FormatBandwidth(static_cast<double>(spec.rate_limit())));
   }
+  if (spec.session().ring()) absl::StrAppend(&text, ", ring");
   if (spec.session().digest()) absl::StrAppend(&text, ", digests");
   if (spec.session().has_load()) {
     const v1::Load& load = spec.session().load();

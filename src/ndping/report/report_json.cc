@@ -53,6 +53,7 @@ Json SessionOptionsOf(const v1::TestSpec& spec) {
                {"slots", session.slots()},
                {"slot_size", session.slot_size()},
                {"eager_limit", session.eager_limit()},
+               {"ring", session.ring()},
                {"digest", session.digest()},
                {"load", nullptr}};
   if (session.has_load()) {
