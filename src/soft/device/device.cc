@@ -19,6 +19,8 @@ constexpr uint32_t kIndexMask = (1u << kQpnIndexBits) - 1;
 // IPv6, UDP, BTH with the longest extension, ICRC: what a packet needs beside
 // its payload (as Linux's rxe counts it).
 constexpr uint32_t kHeaderBytes = 80;
+// What is copied in less than a microsecond or two.
+constexpr size_t kMuch = size_t{8} << 10;
 // Packets in flight to a peer of this host: rings have their own bound.
 constexpr uint32_t kWindowWithinHost = 512;
 // What a queue pair sends before it is the next one's turn, and what is taken
@@ -437,7 +439,10 @@ int Device::PostSend(QueuePair& qp, ibv_send_wr* wr, ibv_send_wr** bad) {
 void Device::SendRequests(QueuePair& qp) {
   const SendOutcome sent =
       qp.TransmitRequests(clock_.Now(), *network_, kTurnBytes);
-  if (sent != SendOutcome::kAll) Enqueue(qp);
+  if (sent != SendOutcome::kAll) {
+    Enqueue(qp);
+    attended_ = clock_.Now();
+  }
   SetTimer(qp);
   network_->Flush();
   WakeForWork();
@@ -538,6 +543,8 @@ void Device::ReceiveInline(const CompletionQueue& cq) {
     Receive(now_);
     if (cq.empty()) Pump(now_);
   }
+  // Much data takes longer than the engine's thread is patient.
+  if (arrived_bytes_ >= kMuch || !ready_.empty()) attended_ = clock_.Now();
 }
 
 void Device::Arm(CompletionQueue& cq, bool solicited_only) {
