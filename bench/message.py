@@ -30,11 +30,12 @@ import statistics
 import subprocess
 import sys
 
+from peers import NATIVE, fabric_bw, fabric_lat, ucx_bw, ucx_lat
 from ports import cpu, server
 from ratios import ratio
 
 LIMIT_S = 120
-NATIVE = "127.0.0.1"
+FABRIC = "tcp;ofi_rxm"
 
 
 def run(command: list[str]) -> str:
@@ -67,46 +68,6 @@ class Ndping:
                           *arguments)["latency"]["p99_ns"]
 
 
-def fields_after(output: str, head: str) -> list[str]:
-    """The line below that which begins with `head`."""
-    lines = output.splitlines()
-    for line, following in zip(lines, lines[1:]):
-        if line.split()[:1] == [head]:
-            return following.split()
-    raise RuntimeError(f"no results in:\n{output}")
-
-
-def ucx(test: str, size: int, count: int) -> list[str]:
-    """The fields of its final line."""
-    os.environ["UCX_TLS"] = "tcp,self"
-    with server(cpu(0, ["ucx_perftest"]), 13337):
-        output = run(["ucx_perftest", NATIVE, "-t", test, "-s", str(size), "-n", str(count)])
-    return [line.split() for line in output.splitlines() if line.startswith("Final:")][0]
-
-
-def ucx_lat() -> float:
-    return float(ucx("tag_lat", 64, 20000)[2]) * 1000  # 50th percentile, us
-
-
-def ucx_bw() -> float:
-    return float(ucx("tag_bw", 1 << 20, 2000)[6]) * (1 << 20)  # overall, MiB/s
-
-
-def fabric(size: int, count: int) -> list[str]:
-    command = ["fi_pingpong", "-p", "tcp;ofi_rxm", "-e", "rdm", "-S", str(size), "-I", str(count)]
-    with server(cpu(0, command), 47592):
-        output = run([*command, NATIVE])
-    return fields_after(output, "bytes")
-
-
-def fabric_lat() -> float:
-    return float(fabric(64, 20000)[6]) * 1000  # us/xfer
-
-
-def fabric_bw() -> float:
-    return float(fabric(1 << 20, 500)[5]) * 1e6  # MB/s, of a ping-pong
-
-
 Line = collections.namedtuple("Line", "name measure unit wanted")
 Table = collections.namedtuple("Table", "title ours lines")
 
@@ -124,10 +85,10 @@ def message_tables(ndping: Ndping, native: bool) -> list[Table]:
         Line("nd raw WRITE", lambda: ndping.bw("--op", "write", *bw), "GB/s", ">= 0.95"),
     ]
     if native:  # these know no device of nd's
-        latency += [Line("UCX tag, TCP", ucx_lat, "ns", ""),
-                    Line("libfabric, TCP", fabric_lat, "ns", "")]
-        bandwidth += [Line("UCX tag, TCP", ucx_bw, "GB/s", ""),
-                      Line("libfabric, TCP", fabric_bw, "GB/s", "")]
+        latency += [Line("UCX tag, TCP", lambda: ucx_lat("tcp,self", 20000), "ns", ""),
+                    Line("libfabric, TCP", lambda: fabric_lat(FABRIC), "ns", "")]
+        bandwidth += [Line("UCX tag, TCP", lambda: ucx_bw("tcp,self", 2000), "GB/s", ""),
+                      Line("libfabric, TCP", lambda: fabric_bw(FABRIC), "GB/s", "")]
     return [Table("latency, 64 B", "nd message", latency),
             Table("bandwidth, 1 MiB", "nd message", bandwidth)]
 

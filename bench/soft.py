@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 
+from peers import fabric_lat, fields_after, ucx_lat
 from ports import cpu, server
 
 LIMIT_S = 60
@@ -66,34 +67,11 @@ class Bench:
         with server(cpu(0, [self.grpc, "serve", "127.0.0.1:7471"]), 7471):
             return float(self.run(cpu(1, [self.grpc, "ping", "127.0.0.1:7471", "5000"])))
 
-    def ucx_lat(self, transport: str) -> float:
-        os.environ["UCX_TLS"] = transport
-        with server(cpu(0, ["ucx_perftest"]), 13337):
-            output = self.run(cpu(1, ["ucx_perftest", "127.0.0.1", "-t", "tag_lat", "-s", "64",
-                                      "-n", "50000"]))
-        final = [line.split() for line in output.splitlines() if line.startswith("Final:")]
-        return float(final[0][2]) * 1000  # 50th percentile, us
-
-    def fabric_lat(self, provider: str) -> float:
-        command = ["fi_pingpong", "-p", provider, "-e", "rdm", "-S", "64", "-I", "20000"]
-        with server(cpu(0, command), 47592):
-            output = self.run(cpu(1, [*command, "127.0.0.1"]))
-        return float(fields_after(output, "bytes")[6]) * 1000  # us/xfer
-
     def shared_memory(self) -> float:
         return float(self.run(["taskset", "-c", "0,1", self.peers, "pingpong", "500000"]))
 
     def memcpy(self) -> float:
         return float(self.run(cpu(1, [self.peers, "memcpy", str(1 << 20)])))
-
-
-def fields_after(output: str, head: str) -> list[str]:
-    """The line below that which begins with `head`."""
-    lines = output.splitlines()
-    for line, following in zip(lines, lines[1:]):
-        if line.split()[:1] == [head]:
-            return following.split()
-    raise RuntimeError(f"no results in:\n{output}")
 
 
 class Wire:
@@ -162,9 +140,9 @@ def groups(bench: Bench) -> dict[str, list[Line]]:
             Line("ndping lat write", lambda: bench.ndping_lat("write"), "ns", floor,
                  "<= 1.5 x + 500 ns"),
             Line("ib_write_lat (nobody polls)", lambda: bench.lat("ib_write_lat"), "ns", floor, ""),
-            Line("UCX tag, TCP", lambda: bench.ucx_lat("tcp"), "ns", floor, ""),
-            Line("libfabric, TCP", lambda: bench.fabric_lat("tcp;ofi_rxm"), "ns", floor, ""),
-            Line("libfabric, UDP", lambda: bench.fabric_lat("udp;ofi_rxd"), "ns", floor, ""),
+            Line("UCX tag, TCP", lambda: ucx_lat("tcp", 50000), "ns", floor, ""),
+            Line("libfabric, TCP", lambda: fabric_lat("tcp;ofi_rxm"), "ns", floor, ""),
+            Line("libfabric, UDP", lambda: fabric_lat("udp;ofi_rxd"), "ns", floor, ""),
             Line("gRPC call", bench.grpc_lat, "ns", floor, ""),
         ],
         "bandwidth": [

@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 
+#include "ndping/cli/test_options.h"
 #include "ndping/harness/harness_server.h"
 
 namespace nd::ndping {
@@ -45,12 +46,7 @@ v1::TestSpec Messages() {
   v1::TestSpec spec = Latency();
   spec.clear_operation();
   spec.clear_signal_every();
-  v1::SessionOptions& session = *spec.mutable_session();
-  session.set_stream_class(v1::STREAM_CLASS_LATENCY);
-  session.set_connections(1);
-  session.set_slots(64);
-  session.set_slot_size(8192);
-  session.set_eager_limit(8160);
+  *spec.mutable_session() = SessionOf(TestOptions());
   return spec;
 }
 

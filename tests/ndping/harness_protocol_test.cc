@@ -20,6 +20,7 @@
 #include "control/grpc_channel.h"
 #include "nd/log.h"
 #include "nd/v1/harness.grpc.pb.h"
+#include "ndping/cli/test_options.h"
 #include "ndping/fake_rdma.h"
 #include "ndping/harness/harness_internal.h"
 #include "ndping/log_keeper.h"
@@ -219,12 +220,7 @@ TEST_F(HarnessProtocolTest, ServerWithoutSessionsIsToldFromOneThatHasThem) {
   v1::TestSpec spec = SomeSpec();
   spec.clear_operation();
   spec.clear_signal_every();
-  v1::SessionOptions& session = *spec.mutable_session();
-  session.set_stream_class(v1::STREAM_CLASS_LATENCY);
-  session.set_connections(1);
-  session.set_slots(64);
-  session.set_slot_size(8192);
-  session.set_eager_limit(8160);
+  *spec.mutable_session() = SessionOf(TestOptions());
   const absl::Status status =
       client_->Run(spec, interrupt_, recorder_).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << status;
