@@ -27,9 +27,9 @@ STATUS_TIMEOUT = 124
 
 
 class HostProgram:
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], env: dict[str, str]) -> None:
         self._process = subprocess.Popen(
-            command, text=True, stdin=subprocess.DEVNULL,
+            command, env={**os.environ, **env}, text=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True)
 
@@ -47,9 +47,10 @@ class HostProgram:
 
 
 class GuestProgram:
-    def __init__(self, machine: Machine, command: list[str]) -> None:
+    def __init__(self, machine: Machine, command: list[str],
+                 env: dict[str, str]) -> None:
         self._channel = machine.connect()
-        self._channel.send("run", argv=command, cwd="/", env={},
+        self._channel.send("run", argv=command, cwd="/", env=env,
                            timeout=LIMIT_S)
         self._status = -1
         self._output = b""
@@ -85,7 +86,8 @@ class End:
                    " grep -q ':{port:04X} [0-9A-F:]* 0A'")
     cm_listens: str
 
-    def start(self, command: list[str]) -> "HostProgram | GuestProgram":
+    def start(self, command: list[str], env: dict[str, str] = {},
+              ) -> "HostProgram | GuestProgram":
         raise NotImplementedError
 
     def run(self, *command: str) -> str:
@@ -119,8 +121,9 @@ class Host(End):
     def __init__(self, ndsoft: Path) -> None:
         self._ndsoft = str(ndsoft)
 
-    def start(self, command: list[str]) -> HostProgram:
-        return HostProgram([self._ndsoft, "run", "--", *command])
+    def start(self, command: list[str],
+              env: dict[str, str] = {}) -> HostProgram:
+        return HostProgram([self._ndsoft, "run", "--", *command], env)
 
 
 class Guest(End):
@@ -131,5 +134,6 @@ class Guest(End):
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
 
-    def start(self, command: list[str]) -> GuestProgram:
-        return GuestProgram(self._machine, command)
+    def start(self, command: list[str],
+              env: dict[str, str] = {}) -> GuestProgram:
+        return GuestProgram(self._machine, command, env)

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """The soft device and the kernel's rdma_rxe, over a wire.
 
-usage: interop_test.py NDSOFT GUEST_DIR RESULT_DIR [unittest's arguments]
+usage: interop_test.py NDSOFT LATE_CONNECT GUEST_DIR RESULT_DIR
+                       [unittest's arguments]
 
-NDSOFT is the program `ndsoft`, GUEST_DIR is as for guest.py --dir. One guest is
+NDSOFT is the program `ndsoft`, LATE_CONNECT the library that rdma_cm's clients
+are preloaded with (late_connect.cc), GUEST_DIR is as for guest.py --dir. One guest is
 booted, with a tap between it and a network namespace of this test's own, and
 each pair of programs runs twice, with the server at either end. What went over
 the tap is kept in RESULT_DIR, a capture for each test class, and is held to the
@@ -25,13 +27,9 @@ from ends import STATUS_TIMEOUT, End, Guest, Host
 from image import prepare
 from machine import Options, boot
 
-NDSOFT = GUEST_DIR = RESULT_DIR = Path()
+NDSOFT = LATE_CONNECT = GUEST_DIR = RESULT_DIR = Path()
 NETEM = Path(__file__).resolve().parents[2] / "guest" / "netem.sh"
 
-# Of a client that came while its server did not listen: perftest's listens,
-# stops and listens again.
-EARLY = "RDMA_CM_EVENT_REJECTED"
-TRIES = 5
 # Of a server whose client has ended.
 UNANSWERED = "transport retry counter exceeded"
 SKIPPED = 77  # as ctest is told
@@ -139,28 +137,22 @@ class Interop(unittest.TestCase):
     def run_pair(self, near: End, serve: list[str], far: End, call: list[str],
                  port: int, by_cm: bool) -> None:
         begin = time.monotonic()
-        for tried in range(TRIES):
-            server = near.start(serve)
-            near.wait_for_listener(port, by_cm)
-            # perftest's server listens, stops, and listens again: the client
-            # that met it in between comes later the next time.
-            if tried > 0:
-                time.sleep(0.25 * 2**tried)
-            status, said = far.start(call).wait()
-            # The kernel does not repeat the DREQ of an id that is destroyed:
-            # where that is lost the server stays.
-            may_stay = by_cm and self.loss != "off"
-            if status != 0 or may_stay:
-                server.stop()
-            server_status, server_said = server.wait()
-            # Nor does a client that has ended repeat the ACK of the server's last
-            # SEND: where that is lost the server repeats the SEND, in vain. To
-            # rxe a retry count of 7 has no end.
-            may_stay |= (self.loss != "off" and status == 0
-                         and (server_status == STATUS_TIMEOUT
-                              or UNANSWERED in server_said))
-            if not (by_cm and EARLY in said):
-                break
+        server = near.start(serve)
+        near.wait_for_listener(port, by_cm)
+        late = {"LD_PRELOAD": str(LATE_CONNECT)} if by_cm else {}
+        status, said = far.start(call, late).wait()
+        # The kernel does not repeat the DREQ of an id that is destroyed: where
+        # that is lost the server stays.
+        may_stay = by_cm and self.loss != "off"
+        if status != 0 or may_stay:
+            server.stop()
+        server_status, server_said = server.wait()
+        # Nor does a client that has ended repeat the ACK of the server's last
+        # SEND: where that is lost the server repeats the SEND, in vain. To rxe a
+        # retry count of 7 has no end.
+        may_stay |= (self.loss != "off" and status == 0
+                     and (server_status == STATUS_TIMEOUT
+                          or UNANSWERED in server_said))
         print(f"{time.monotonic() - begin:5.1f} s  {far.device}: "
               f"{' '.join(call)}", flush=True)
         self.assertEqual(
@@ -246,8 +238,8 @@ def enter_namespace(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     all_arguments = sys.argv[:]
-    NDSOFT, GUEST_DIR, RESULT_DIR = (Path(sys.argv.pop(1)).absolute()
-                                     for _ in range(3))
+    NDSOFT, LATE_CONNECT, GUEST_DIR, RESULT_DIR = (
+        Path(sys.argv.pop(1)).absolute() for _ in range(4))
     if not NDSOFT.exists():
         sys.exit(f"{NDSOFT} is not there: ./dev build")
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
