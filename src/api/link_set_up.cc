@@ -128,7 +128,7 @@ absl::Status ConnectLink(SessionImpl& session, control::LinkId link,
                    .initiator_depth = kReadDepth},
                   nullptr, deadline, nullptr);
   if (!answer.ok()) {
-    const absl::Status why =
+    absl::Status why =
         Annotate(control::ExplainRejection(answer.status()), LinkName(link));
     preparation.Abandon(why);
     return why;

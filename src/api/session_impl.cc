@@ -51,6 +51,8 @@ SessionImpl::SessionImpl(transport::Hub& hub, Options options)
 
 SessionImpl::~SessionImpl() {
   if (runtime_ != nullptr) {
+    // Without memory for it there is no way on.
+    // NOLINTNEXTLINE(bugprone-unhandled-exception-at-new)
     engine().Submit(*new Burial(hub_, std::move(events_), std::move(runtime_)));
   }
   if (options_.on_gone) options_.on_gone();

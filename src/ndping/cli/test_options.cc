@@ -98,7 +98,7 @@ absl::Status CheckOver(const TestOptions& options) {
                            "operation"
                          : "the session sees to that itself"));
   }
-  if (!options.under_load && options.of_load.size() > 0) {
+  if (!options.under_load && !options.of_load.empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat(options.of_load.front(), ": only with --under-load"));
   }

@@ -358,7 +358,7 @@ absl::Status CheckSessionLayout(const v1::TestSpec& spec,
   layout.stream_window = plan->layout.stream_window;
   layout.max_streams = plan->layout.max_streams;
   layout.receive_budget = plan->layout.receive_budget;
-  const absl::Status checked = control::CheckLayout(layout);
+  absl::Status checked = control::CheckLayout(layout);
   absl::string_view message = checked.message();
   if (!absl::ConsumePrefix(&message, "layout.")) return checked;
   return absl::Status(checked.code(), message);

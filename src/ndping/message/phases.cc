@@ -116,7 +116,7 @@ class LoadEnd {
  public:
   LoadEnd(const Phase& phase, const StreamSide& side, Verdict& verdict,
           absl::Status& failure)
-      : phase_(phase), side_(side) {
+      : phase_(phase) {
     const FlowOptions flow{.phase = &phase_,
                            .stream = side.load,
                            .index = phase.plan.qps,
@@ -171,7 +171,6 @@ class LoadEnd {
 
  private:
   const Phase& phase_;
-  const StreamSide& side_;
   std::unique_ptr<Sender> sender_;
   std::unique_ptr<Receiver> receiver_;
   Instant start_{};

@@ -285,7 +285,7 @@ absl::Status SessionSide::WatchConnections(const Deadline& deadline,
     }
     ND_RETURN_IF_ERROR(status);
     const Duration glance = std::min(kStatusGlance, deadline.Remaining());
-    const absl::Status waited =
+    absl::Status waited =
         WaitReadable(never_.fd(), Deadline::After(glance), cancel);
     if (!absl::IsDeadlineExceeded(waited) || deadline.Passed()) return waited;
   }

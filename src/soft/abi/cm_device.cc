@@ -49,8 +49,7 @@ uint64_t EventFdId(int fd) {
 class CmFiles final : private UcmaHost {
  public:
   explicit CmFiles(SoftProcess& process)
-      : process_(process),
-        device_(process.device()),
+      : device_(process.device()),
         ports_(Locked().network(), process.random()),
         ucma_(*this) {
     Holding lock(device_.mutex());
@@ -200,7 +199,6 @@ class CmFiles final : private UcmaHost {
     for (; count < 0; ++count) events.TakeBack();
   }
 
-  SoftProcess& process_;
   Device& device_;
   ServicePorts ports_;
   Ucma ucma_;

@@ -88,7 +88,7 @@ class Hub {
       Instant deadline);
   absl::StatusOr<std::shared_ptr<HubDevice>> Device(absl::string_view name,
                                                     Instant deadline);
-  ForeignReleases& releases() { return releases_; }
+  ForeignReleases& releases() { return *releases_; }
 
   // --- the engine's thread ---
 
@@ -110,7 +110,8 @@ class Hub {
   void DestroyBuried();
 
   const std::unique_ptr<Engine> engine_;
-  ForeignReleases releases_{*engine_};
+  const std::unique_ptr<ForeignReleases> releases_ =
+      std::make_unique<ForeignReleases>(*engine_);
   absl::Mutex mutex_;
   size_t held_ ABSL_GUARDED_BY(mutex_) = 0;
   std::shared_ptr<verbs::CmEventChannel> cm_channel_ ABSL_GUARDED_BY(mutex_);
