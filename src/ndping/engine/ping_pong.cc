@@ -12,11 +12,11 @@ namespace nd::ndping {
 namespace {
 
 // Looks at memory between two looks at everything else.
-constexpr int kLooks = 4096;
+constexpr int kLooks = 8;
 
 // Looks after which the processor is offered to the thread that is waited for,
 // in case there are not enough of them. Far above what an answer takes.
-constexpr int kPatience = 16 * 1024;
+constexpr int kPatience = 4 * 1024;
 
 }  // namespace
 
