@@ -20,7 +20,7 @@ namespace {
 // memory between two polls leaves behind what comes meanwhile; while that is
 // found, the looks are close.
 constexpr Duration kLongNap = std::chrono::microseconds(200);
-constexpr Duration kShortNap = std::chrono::microseconds(5);
+constexpr Duration kShortNap = std::chrono::microseconds(2);
 // How long after a poll the next one may still be about to come.
 constexpr Duration kAttention = std::chrono::microseconds(10);
 // What there is to do often comes in a row: looks before it sleeps.
@@ -83,10 +83,11 @@ void Engine::Nap() {
   device_.set_napping(true);
   Sleep(device_.clock().Now() + nap_);
   device_.set_napping(false);
+  const Duration attention = std::min(kAttention, nap_ / 4);
   nap_ = std::min(nap_ * 2, kLongNap);
   // Whoever has the lock makes progress already.
   if (!device_.mutex().TryAcquire()) return;
-  const bool attended = device_.clock().Now() - device_.attended() < kAttention;
+  const bool attended = device_.clock().Now() - device_.attended() < attention;
   if (!attended && device_.Progress()) nap_ = kShortNap;
   device_.mutex().Release();
 }

@@ -99,6 +99,26 @@ TEST(DeviceRest, ADeadlineFoundByALastLookWakesTheEngine) {
   client.device->set_wake_fd(-1);
 }
 
+// The application, which finds what was written in its memory, answers first.
+TEST(DeviceLook, AcknowledgesAWriteAtTheNextOne) {
+  DeviceWorld world;
+  world.Connect();
+  WorldDevice& server = world.server;
+  server.memory[0] = std::byte{0};
+  world.client.memory[0] = std::byte{0x5a};
+  ASSERT_EQ(world.client.Post(1, {.opcode = IBV_WR_RDMA_WRITE,
+                                  .length = 1,
+                                  .remote = server.address(0),
+                                  .rkey = server.key}),
+            0);
+  std::array<ibv_wc, 1> none;
+  EXPECT_EQ(server.device->Poll(*server.cq, none), 0);
+  EXPECT_EQ(server.memory[0], std::byte{0x5a});
+  EXPECT_TRUE(server.wire->sent().empty());
+  EXPECT_EQ(server.device->Poll(*server.cq, none), 0);
+  EXPECT_EQ(server.wire->sent().size(), 1u);
+}
+
 // One that always has more to say than there is room for, as it asks for the
 // next as soon as it has one: the others' retries would be spent before it
 // ends.

@@ -55,6 +55,7 @@ class WireEnd final : public Network {
     other_->packets_.push_back(std::move(carried));
   }
   void Flush() override {}
+  bool MayHaveArrivals() override { return !packets_.empty(); }
   size_t Receive(Instant, ArrivalSink& sink) override {
     const size_t count = std::min(most_, packets_.size());
     for (size_t i = 0; i < count; ++i) {
