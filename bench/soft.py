@@ -94,6 +94,9 @@ nsenter -t {self.other.pid} -n sh -euc '
   ip addr add {there}/24 dev wire1
   ip addr add {there6}/64 dev wire1 nodad
   ip link set wire1 up'
+# Whoever sends first waits for the neighbour's address otherwise.
+ping -q -c 4 -i 0.2 {there} >/dev/null
+ping -q -c 4 -i 0.2 {there6} >/dev/null
 """], check=True)
 
     def there(self, command: list[str]) -> list[str]:

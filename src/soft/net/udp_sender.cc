@@ -106,7 +106,6 @@ UdpSender::UdpSender(std::vector<Socket> sockets, IpFamily family,
                      uint16_t destination_port)
     : sockets_(std::move(sockets)),
       family_(family),
-      trains_(family == IpFamily::kIpv6),
       destination_port_(destination_port),
       queue_(kQueueLength) {}
 
@@ -115,15 +114,11 @@ void UdpSender::Send(const Path& path, uint32_t interface, uint32_t flow,
   Datagram& datagram = At(count_);
   ++count_;
   datagram.socket = uint64_t{flow} * sockets_.size() >> 32;
-  const auto bytes = std::span(datagram.bytes).first(packet.size());
-  packet.CopyTo(bytes);
-  const NetHeaders headers{.source = path.source,
-                           .destination = path.destination,
-                           .source_port = sockets_[datagram.socket].port,
-                           .destination_port = destination_port_};
-  StoreIcrc(
-      Icrc(headers, bytes),
-      std::span(datagram.bytes).subspan(packet.size()).first<kIcrcBytes>());
+  packet.CopyTo(std::span(datagram.bytes).first(packet.size()));
+  datagram.headers = {.source = path.source,
+                      .destination = path.destination,
+                      .source_port = sockets_[datagram.socket].port,
+                      .destination_port = destination_port_};
   datagram.size = packet.size() + kIcrcBytes;
   datagram.destination =
       ToSocketAddress(path.destination, destination_port_, interface);
@@ -187,6 +182,17 @@ size_t UdpSender::TrainSize(size_t begin, size_t end) {
   return size;
 }
 
+// The kernel numbers the pieces of a train in the identification of IPv4, which
+// the ICRC covers.
+void UdpSender::Seal(Datagram& datagram, size_t place_in_train) const {
+  datagram.headers.identification =
+      family_ == IpFamily::kIpv4 ? static_cast<uint16_t>(place_in_train) : 0;
+  const std::span bytes(datagram.bytes);
+  const size_t size = datagram.size - kIcrcBytes;
+  StoreIcrc(Icrc(datagram.headers, bytes.first(size)),
+            bytes.subspan(size).first<kIcrcBytes>());
+}
+
 // `size` datagrams from the first on, of one socket; how many were sent, or -1
 // and errno.
 int UdpSender::SendBatch(size_t size) {
@@ -209,7 +215,8 @@ int UdpSender::SendBatch(size_t size) {
       header.msg_controllen += writer.Add(SOL_UDP, UDP_SEGMENT,
                                           static_cast<uint16_t>(datagram.size));
     }
-    for (const size_t end = i + header.msg_iovlen; i < end; ++i) {
+    for (const size_t begin = i; i < begin + header.msg_iovlen; ++i) {
+      Seal(At(i), i - begin);
       pieces[i] = {.iov_base = At(i).bytes.data(), .iov_len = At(i).size};
     }
     ends[count] = i;

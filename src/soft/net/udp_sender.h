@@ -15,6 +15,7 @@
 #include "soft/net/frame.h"
 #include "soft/net/inet.h"
 #include "soft/net/network.h"
+#include "soft/wire/icrc.h"
 
 namespace nd::soft {
 
@@ -58,8 +59,9 @@ class UdpSender {
     size_t control_size = 0;
     size_t socket = 0;  // that it leaves by
     SocketAddress destination;
+    NetHeaders headers;
     size_t size = 0;
-    std::array<std::byte, kMaxPacketBytes + 4> bytes;  // with the ICRC
+    std::array<std::byte, kMaxPacketBytes + kIcrcBytes> bytes;
   };
 
   static absl::StatusOr<Socket> OpenSocket(IpFamily family, Random& random);
@@ -71,13 +73,12 @@ class UdpSender {
   size_t BatchSize();
   static bool GoesAlike(const Datagram& a, const Datagram& b);
   size_t TrainSize(size_t begin, size_t end);
+  void Seal(Datagram& datagram, size_t place_in_train) const;
   int SendBatch(size_t size);
 
   std::vector<Socket> sockets_;  // at least one
   IpFamily family_;
-  // The kernel cuts up what goes as one. Not with IPv4: it numbers the pieces
-  // in the identification, which the ICRC covers.
-  bool trains_;
+  bool trains_ = true;  // the kernel cuts up what goes as one
   uint16_t destination_port_;
   std::vector<Datagram> queue_;
   size_t first_ = 0;

@@ -24,7 +24,7 @@
 namespace nd::soft {
 namespace {
 
-constexpr size_t kBatch = 16;
+constexpr size_t kBatch = 4;
 // Datagrams of one flow come joined where the kernel can: up to a packet of IP.
 constexpr size_t kJoinedBytes = size_t{1} << 16;
 constexpr int kBufferBytes = 8 << 20;

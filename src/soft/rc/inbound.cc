@@ -1,6 +1,6 @@
 #include "soft/rc/inbound.h"
 
-#include <algorithm>
+#include <cstring>
 
 #include "soft/rc/segments.h"
 
@@ -128,7 +128,7 @@ bool Inbound::PlaceWrite(const Packet& packet, const Message& message) {
                           .length = message.reth.length - message.arrived,
                           .access = IBV_ACCESS_REMOTE_WRITE});
   if (!memory) return false;
-  std::ranges::copy(packet.payload, memory->begin());
+  std::memcpy(memory->data(), packet.payload.data(), packet.payload.size());
   return true;
 }
 

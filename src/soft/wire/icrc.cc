@@ -1,6 +1,6 @@
 #include "soft/wire/icrc.h"
 
-#include <libdeflate.h>
+#include <isa-l/crc.h>
 
 #include <array>
 
@@ -94,6 +94,12 @@ void WriteIpv6(const NetHeaders& headers, size_t udp_bytes,
   writer.WriteBytes(std::span<const uint8_t>(headers.destination));
 }
 
+uint32_t Crc(uint32_t before, std::span<const std::byte> bytes) {
+  return crc32_gzip_refl(before,
+                         reinterpret_cast<const unsigned char*>(bytes.data()),
+                         bytes.size());
+}
+
 }  // namespace
 
 uint32_t Icrc(const NetHeaders& headers, std::span<const std::byte> packet) {
@@ -116,8 +122,7 @@ uint32_t Icrc(const NetHeaders& headers, std::span<const std::byte> packet) {
                                    Bth::kSize - kCongestionOffset - 1));
   const auto masked = writer.written();
   const auto rest = packet.subspan(Bth::kSize);
-  const uint32_t crc = libdeflate_crc32(0, masked.data(), masked.size());
-  return libdeflate_crc32(crc, rest.data(), rest.size());
+  return Crc(Crc(0, masked), rest);
 }
 
 Sealed Unseal(std::span<const std::byte> datagram) {
