@@ -24,7 +24,7 @@
 namespace nd::soft {
 
 inline constexpr Psn kBasePsn{0xfffffe};  // wraps soon
-inline constexpr uint32_t kMtu = 256;
+inline constexpr size_t kMtu = 256;
 inline constexpr Qpn kHere{17};
 inline constexpr Qpn kThere{18};
 inline constexpr Rkey kKey{0x1100};
