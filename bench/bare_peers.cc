@@ -1,8 +1,10 @@
 // What the soft device is measured against, bare: two processes that pass a
-// cache line to and fro, memcpy, and a stream of UDP datagrams.
+// cache line to and fro, memcpy, two processes that copy into and out of shared
+// memory, and a stream of UDP datagrams.
 //
 // usage: bare_peers pingpong ROUNDS      ns of half a round trip, the median
 //        bare_peers memcpy BYTES         bytes/s, of a copy of so many bytes
+//        bare_peers copies BYTES CPU CPU bytes/s, by a process at each CPU
 //        bare_peers udp-sink PORT        prints bytes/s once the source is done
 //        bare_peers udp-source HOST PORT DATAGRAM_BYTES SECONDS
 #include <arpa/inet.h>
@@ -10,6 +12,7 @@
 #include <netinet/udp.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -99,6 +102,57 @@ int Memcpy(size_t bytes) {
   return 0;
 }
 
+void RunAt(const char* cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(std::strtoul(cpu, nullptr, 10), &set);
+  if (sched_setaffinity(0, sizeof(set), &set) != 0) Die("sched_setaffinity");
+}
+
+// Messages of so many bytes through slots that both processes map.
+int Copies(size_t bytes, const char* writer_cpu, const char* reader_cpu) {
+  constexpr size_t kSlotBytes = 32 << 10, kSlots = 8;
+  struct Ring {
+    alignas(128) std::atomic<uint64_t> written{0};
+    alignas(128) std::atomic<uint64_t> read{0};
+    alignas(128) std::array<std::array<char, kSlotBytes>, kSlots> slots;
+  };
+  void* const memory = mmap(nullptr, sizeof(Ring), PROT_READ | PROT_WRITE,
+                            MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) Die("mmap");
+  auto* const ring = new (memory) Ring;
+  const size_t pieces = std::max<size_t>(bytes / kSlotBytes, 1);
+  std::vector<char> message(pieces * kSlotBytes, 1);
+  const pid_t child = fork();
+  if (child < 0) Die("fork");
+  RunAt(child == 0 ? reader_cpu : writer_cpu);
+  if (child == 0) {
+    for (uint64_t i = 0;; ++i) {
+      while (ring->written.load(std::memory_order_acquire) == i) continue;
+      std::memcpy(&message[i % pieces * kSlotBytes],
+                  ring->slots[i % kSlots].data(), kSlotBytes);
+      ring->read.store(i + 1, std::memory_order_release);
+    }
+  }
+  const auto start = SteadyClock::now();
+  uint64_t written = 0;
+  while (SecondsSince(start) < 1) {
+    for (size_t piece = 0; piece < pieces; ++piece, ++written) {
+      while (written - ring->read.load(std::memory_order_acquire) == kSlots) {
+        continue;
+      }
+      std::memcpy(ring->slots[written % kSlots].data(),
+                  &message[piece * kSlotBytes], kSlotBytes);
+      ring->written.store(written + 1, std::memory_order_release);
+    }
+  }
+  std::printf("%.0f\n",
+              static_cast<double>(written * kSlotBytes) / SecondsSince(start));
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  return 0;
+}
+
 constexpr size_t kMostUdpBytes = 65000;
 
 int UdpSink(const char* port) {
@@ -160,6 +214,9 @@ int main(int argc, char** argv) {
   if (what == "memcpy" && argc == 3) {
     return Memcpy(std::strtoull(argv[2], nullptr, 10));
   }
+  if (what == "copies" && argc == 5) {
+    return Copies(std::strtoull(argv[2], nullptr, 10), argv[3], argv[4]);
+  }
   if (what == "udp-sink" && argc == 3) return UdpSink(argv[2]);
   if (what == "udp-source" && argc == 6) {
     return UdpSource(argv[2], argv[3], std::strtoull(argv[4], nullptr, 10),
@@ -167,6 +224,7 @@ int main(int argc, char** argv) {
   }
   std::fprintf(stderr,
                "usage: bare_peers pingpong ROUNDS | memcpy BYTES |\n"
+               "       copies BYTES CPU CPU |\n"
                "       udp-sink PORT | udp-source HOST PORT BYTES SECONDS\n");
   return 2;
 }

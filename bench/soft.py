@@ -73,6 +73,9 @@ class Bench:
     def memcpy(self) -> float:
         return float(self.run(cpu(1, [self.peers, "memcpy", str(1 << 20)])))
 
+    def copies(self) -> float:
+        return float(self.run([self.peers, "copies", str(1 << 20), "1", "0"]))
+
 
 class Wire:
     """Another network namespace, by a pair of veth that takes 4,200 bytes; this
@@ -150,6 +153,7 @@ def groups(bench: Bench) -> dict[str, list[Line]]:
         ],
         "bandwidth": [
             Line("memcpy 1 MiB", bench.memcpy, "GB/s", None, ""),
+            Line("two bare copies, by a process each", bench.copies, "GB/s", "memcpy 1 MiB", ""),
             Line("ib_write_bw 1 MiB", lambda: bench.bw("ib_write_bw"), "GB/s", "memcpy 1 MiB",
                  ">= 0.5"),
             Line("ib_send_bw 1 MiB", lambda: bench.bw("ib_send_bw"), "GB/s", "memcpy 1 MiB", ""),
