@@ -264,7 +264,7 @@ TEST_F(CmDeviceHooks, AChildOfVforkClosesOnlyItsOwn) {
   // NOLINTNEXTLINE(clang-analyzer-security.insecureAPI.vfork): it is the test
   const pid_t child = vfork();
   if (child == 0) {
-    close(fd);
+    close(fd);  // NOLINT(clang-analyzer-unix.Vfork)
     _exit(0);
   }
   int status = -1;
