@@ -83,9 +83,11 @@ absl::Status SessionRuntime::Init() {
   const size_t slot_bytes = WholePages(size_t{slots} * layout.slot_size);
   const size_t send_bytes =
       PoolBytes(size_t{send_depth_} * layout.slot_size, layout.links());
-  send_budget_ =
-      std::make_shared<Budget>(absl::StrCat("send memory of ", name()),
-                               send_bytes, options_.send_memory);
+  constexpr size_t kStageBytes =
+      SessionMemory::kStages * SessionMemory::kStageBytes;
+  send_budget_ = std::make_shared<Budget>(
+      absl::StrCat("send memory of ", name()),
+      send_bytes + PoolBytes(kStageBytes, 1), options_.send_memory);
   const size_t ring_bytes =
       layout.ring
           ? PoolBytes(size_t{layout.slots} * layout.slot_size, layout.links())
@@ -99,6 +101,11 @@ absl::Status SessionRuntime::Init() {
       registrar_, send_budget_,
       RegisteredPool::Options{
           .access = 0, .region_bytes = send_bytes, .memory = pages});
+  stage_pool_ = std::make_unique<RegisteredPool>(
+      registrar_, send_budget_,
+      RegisteredPool::Options{.access = 0,
+                              .region_bytes = PoolBytes(kStageBytes, 1),
+                              .memory = pages});
   slot_pool_ = std::make_unique<RegisteredPool>(
       registrar_, receive_budget_,
       RegisteredPool::Options{.access = IBV_ACCESS_LOCAL_WRITE,
@@ -122,7 +129,7 @@ absl::Status SessionRuntime::Init() {
   cache_ =
       std::make_unique<RegistrationCache>(registrar_, options_.registrations);
   memory_ = std::make_unique<PoolMemory>(*loan_pool_, *cache_,
-                                         options_.receive_budget);
+                                         options_.receive_budget, *stage_pool_);
   ND_ASSIGN_OR_RETURN(slot_bytes_,
                       slot_pool_->Allocate(size_t{slots} * layout.slot_size));
   slots_.resize(slots);
@@ -332,6 +339,12 @@ bool SessionRuntime::Turn(Instant now) {
   // What the application wants to send does not wait for a look at the queue,
   // which is mostly empty then: it is what its next completion answers.
   // Links that end by their time are known to NextDeadline.
+  if (memory_->copying()) {
+    memory_->TakeCopied([this](uint32_t stage) {
+      core_->OnCopied(stage);
+      called_ = true;
+    });
+  }
   sent_ = called_;
   if (called_ || pump_due_ || now >= pump_at_) PumpAll(now);
   const bool came = TakeCompletions(now);
@@ -382,6 +395,7 @@ Instant SessionRuntime::NextDeadline() const {
 }
 
 bool SessionRuntime::Arm() {
+  if (memory_->copying()) return false;
   if (!armed_ && !queue_failed_) {
     if (absl::Status armed = cq_->Arm(); !armed.ok()) {
       FailQueue(armed);

@@ -155,8 +155,8 @@ class SessionRuntime final : public Pollable, private SessionEvents {
 
   std::shared_ptr<Registrar> registrar_;
   std::shared_ptr<Budget> send_budget_, receive_budget_;
-  std::unique_ptr<RegisteredPool> send_pool_, slot_pool_, loan_pool_,
-      ring_pool_;
+  std::unique_ptr<RegisteredPool> send_pool_, stage_pool_, slot_pool_,
+      loan_pool_, ring_pool_;
   std::unique_ptr<RegistrationCache> cache_;
   std::unique_ptr<PoolMemory> memory_;
   Buffer slot_bytes_;

@@ -2,6 +2,7 @@
 
 #include <infiniband/verbs.h>
 
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -57,6 +58,32 @@ absl::StatusOr<Registered> PoolMemory::RegisterSink(
 
 void PoolMemory::Unregister(const Registered& memory) {
   uses_.Remove(memory.handle);
+}
+
+absl::StatusOr<LocalPiece> PoolMemory::AllocateStages() {
+  ND_ASSIGN_OR_RETURN(stages_, stage_pool_.Allocate(kStages * kStageBytes));
+  // Whoever has copies under way is polled until they are done.
+  copies_.emplace(CopyWorkers::Shared(), kStages, [] {});
+  return LocalPiece{
+      .data = stages_.data(), .length = stages_.size(), .lkey = stages_.lkey()};
+}
+
+bool PoolMemory::Copy(uint32_t stage, std::span<const std::byte> from,
+                      std::byte* to) {
+  return copies_->Copy(jobs_[stage], from, to);
+}
+
+void PoolMemory::TakeCopied(absl::FunctionRef<void(uint32_t)> copied) {
+  copies_->Poll([&](CopyJob& job) {
+    copied(static_cast<uint32_t>(&job - jobs_.data()));
+  });
+}
+
+void PoolMemory::AwaitCopies() {
+  while (copying()) {
+    TakeCopied([](uint32_t) {});
+    std::this_thread::yield();
+  }
 }
 
 }  // namespace nd::transport

@@ -3,10 +3,14 @@
 #ifndef ND_TRANSPORT_LINK_POOL_MEMORY_H_
 #define ND_TRANSPORT_LINK_POOL_MEMORY_H_
 
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
+#include "transport/memory/copy_workers.h"
 #include "transport/memory/registered_pool.h"
 #include "transport/memory/registration_cache.h"
 #include "transport/session/carrier.h"
@@ -19,8 +23,10 @@ class PoolMemory final : public SessionMemory {
   // `pool` has remote write access and serves this session alone: whoever is
   // told one of its keys can write to all of it. It gives out at most `budget`
   // bytes.
-  PoolMemory(RegisteredPool& pool, RegistrationCache& cache, uint64_t budget)
-      : pool_(pool), cache_(cache), budget_(budget) {}
+  // `stages`: where AllocateStages takes its memory from.
+  PoolMemory(RegisteredPool& pool, RegistrationCache& cache, uint64_t budget,
+             RegisteredPool& stages)
+      : pool_(pool), cache_(cache), budget_(budget), stage_pool_(stages) {}
 
   absl::StatusOr<Registered> Allocate(uint64_t size) override;
   void Free(const Registered& buffer) override;
@@ -30,6 +36,14 @@ class PoolMemory final : public SessionMemory {
       std::span<std::byte> bytes) override;
   absl::StatusOr<Registered> RegisterSink(std::span<std::byte> bytes) override;
   void Unregister(const Registered& memory) override;
+  absl::StatusOr<LocalPiece> AllocateStages() override;
+  bool Copy(uint32_t stage, std::span<const std::byte> from,
+            std::byte* to) override;
+  void AwaitCopies() override;
+
+  // Copies that go on: those that are done, by their stages.
+  bool copying() const { return copies_ && copies_->outstanding() > 0; }
+  void TakeCopied(absl::FunctionRef<void(uint32_t)> copied);
 
  private:
   // What is out, by handles that are used again: once as much was out as ever
@@ -63,6 +77,10 @@ class PoolMemory final : public SessionMemory {
   RegisteredPool& pool_;
   RegistrationCache& cache_;
   const uint64_t budget_;
+  RegisteredPool& stage_pool_;
+  Buffer stages_;
+  std::array<CopyJob, kStages> jobs_;
+  std::optional<CopyClient> copies_;
   Handles<Buffer> buffers_;
   Handles<RegistrationCache::Use> uses_;
 };

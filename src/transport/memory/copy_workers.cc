@@ -43,6 +43,20 @@ absl::Status CopyWorkers::Start() {
 }
 
 // Every client keeps the workers, so nothing is queued.
+std::shared_ptr<CopyWorkers> CopyWorkers::Shared() {
+  static std::mutex mutex;
+  static std::weak_ptr<CopyWorkers> shared;
+  const std::lock_guard lock(mutex);
+  std::shared_ptr<CopyWorkers> workers = shared.lock();
+  if (workers != nullptr) return workers;
+  auto made = Create({});
+  workers = made.ok()
+                ? *std::move(made)
+                : std::shared_ptr<CopyWorkers>(new CopyWorkers({.threads = 0}));
+  shared = workers;
+  return workers;
+}
+
 CopyWorkers::~CopyWorkers() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);

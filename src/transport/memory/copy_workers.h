@@ -60,6 +60,9 @@ class CopyWorkers {
   // RESOURCE_EXHAUSTED: the system has no more threads.
   static absl::StatusOr<std::shared_ptr<CopyWorkers>> Create(
       const Options& options);
+  // Those of this process, made when they are first asked for; without threads
+  // where the system has no more of them.
+  static std::shared_ptr<CopyWorkers> Shared();
   CopyWorkers(const CopyWorkers&) = delete;
   CopyWorkers& operator=(const CopyWorkers&) = delete;
   ~CopyWorkers();

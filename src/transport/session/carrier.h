@@ -110,6 +110,19 @@ class SessionMemory {
   virtual absl::StatusOr<Registered> RegisterSink(
       std::span<std::byte> bytes) = 0;
   virtual void Unregister(const Registered& memory) = 0;
+
+  // For memory of the application's that cannot be registered: kStages places
+  // of kStageBytes, one behind the other, to be read by the device. They are
+  // there until this goes.
+  static constexpr size_t kStages = 4;
+  static constexpr size_t kStageBytes = size_t{256} << 10;
+  virtual absl::StatusOr<LocalPiece> AllocateStages() = 0;
+  // Copies into place `stage`. False: that goes on, with all memory where it
+  // is, and SessionCore::OnCopied says when it is done.
+  virtual bool Copy(uint32_t stage, std::span<const std::byte> from,
+                    std::byte* to) = 0;
+  // Waits for copies that go on, which OnCopied will not be called for.
+  virtual void AwaitCopies() = 0;
 };
 
 }  // namespace nd::transport

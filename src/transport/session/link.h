@@ -36,6 +36,7 @@ struct LinkWork {
   MessageClass lane = MessageClass::kLatency;
   uint32_t transfer = 0;  // or access; kControl: the serial of a Gone
   bool reads = false;     // kAccess: a READ or an atomic
+  uint8_t staged = 0;     // kWrite: 1 + the stage that it is out of
   uint64_t first = 0;
   uint64_t count = 0;
 };

@@ -394,6 +394,7 @@ void SessionCore::EndAll() {
   }
   write_stall_.Set(Lack::kNothing, now_);
   departed_.clear();
+  EndStages();
   for (Outgoing& transfer : outgoing_) {
     if (transfer.state != Outgoing::State::kFree) EndTransfer(transfer, why);
   }

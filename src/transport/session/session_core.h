@@ -99,6 +99,8 @@ class SessionCore {
   // That one failed for a reason of its own: what it accesses is not to be
   // accessed like that. The link is lost by it, which LoseLink says next.
   void OnRefused(uint32_t link, uint64_t serial, const absl::Status& why);
+  // What SessionMemory::Copy left for later is there.
+  void OnCopied(uint32_t stage);
   // The connection is lost; Carrier::Shut is called.
   void LoseLink(uint32_t link, absl::Status why);
   // All that had arrived and completed was reported: the carrier is not used
@@ -215,15 +217,30 @@ class SessionCore {
     std::vector<Registered> registered;  // what was registered for it
     uint64_t written = 0;                // handed to links, from the start
     uint64_t chunk = 0;
-    uint32_t in_flight = 0;  // WRITEs
+    uint32_t in_flight = 0;  // WRITEs, and what is on_stage
     uint32_t used = 0;       // links, by bit
     uint32_t unmarked = 0;   // those whose mark is to be posted
     uint32_t marked = 0;     // those whose mark has arrived
+    // Its memory has no keys: it goes by way of stages.
+    bool staged = false;
+    uint32_t on_stage = 0;  // parts that are not yet with a link
     bool by_immediate = false;
     bool lost = false;     // a link that was used: all is written again
     bool queued = false;   // in writing_
     bool revoked = false;  // the receiver takes the grant back
     absl::Status end;      // not OK: given up, with this
+
+    // Once it is written: whether to the end.
+    bool goes_on() const { return end.ok() && !revoked && !lost; }
+  };
+  // A part of a large message on its way from memory that has no keys.
+  struct Stage {
+    enum class State { kFree, kCopying, kCopied, kWriting };
+    State state = State::kFree;
+    LocalPiece memory;
+    Outgoing* transfer = nullptr;
+    uint64_t offset = 0;
+    size_t length = 0;
   };
   // A large message that comes in.
   struct Granted {
@@ -279,13 +296,15 @@ class SessionCore {
   void StartTransfer(Stream& stream, SendOperation& operation);
   Outgoing* FindOutgoing(uint32_t id);
   void WriteTransfers();
-  Lack WhyNoWrite(const Outgoing& transfer) const;
+  Lack WhyNoMark(const Outgoing& transfer) const;
+  Lack WhyNoWrite() const;
   bool TakesWrites(const Link& link) const;
   void StallWrites(Lack lack);
   bool WriteNext(Outgoing& transfer);
   bool WriteMark(Outgoing& transfer);
   void PostWrite(Outgoing& transfer, Link& link, const LocalPiece& from,
-                 uint64_t offset, std::optional<uint32_t> immediate);
+                 uint64_t offset, const LinkWork& work,
+                 std::optional<uint32_t> immediate);
   void LoseWrites(uint32_t link);
   Link* LinkForWrite(bool immediate, bool read);
   void GoOn(Outgoing& transfer);
@@ -293,6 +312,7 @@ class SessionCore {
   void EndTransfer(Outgoing& transfer, absl::Status status);
   void GiveUp(Outgoing& transfer, absl::Status why);
   absl::Status PrepareSource(Outgoing& transfer);
+  LocalPiece NextPiece(const Outgoing& transfer) const;
   void WriteDone(uint32_t link, const LinkWork& work);
   void WriteLost(uint32_t link, const LinkWork& work, bool came);
   bool GrantTransfer(Stream& stream, uint64_t record, const Registered& memory,
@@ -301,6 +321,18 @@ class SessionCore {
   Granted* FindGranted(const Stream& stream, uint64_t record);
   Stream& TakeGrantBack(Granted& granted);
   const char* EndGrant(Granted& granted);
+
+  // staging.cc
+  absl::Status MakeStages();
+  Stage* FreeStage();
+  bool AnyStage(Stage::State state) const {
+    return std::ranges::any_of(
+        stages_, [=](const Stage& each) { return each.state == state; });
+  }
+  void StageNext(Outgoing& transfer);
+  bool WriteStages();
+  void LeaveStage(Stage& stage);
+  void EndStages();
 
   // accesses.cc
   static absl::Status CheckNotified(const AccessOperation& operation);
@@ -406,6 +438,7 @@ class SessionCore {
   std::vector<Outgoing> outgoing_;
   std::vector<uint32_t> free_outgoing_;
   Fifo<Outgoing*> writing_;
+  std::vector<Stage> stages_;  // empty until they are needed
   StallTimer write_stall_;
   Fifo<Stream*> want_transfer_;
   std::vector<Granted> granted_;

@@ -51,16 +51,32 @@ absl::Status SessionCore::PrepareSource(Outgoing& transfer) {
     LocalPiece local{.data = const_cast<std::byte*>(piece.bytes.data()),
                      .length = piece.bytes.size(),
                      .lkey = piece.lkey};
-    if (!piece.registered) {
+    if (!piece.registered && !transfer.staged) {
       const absl::StatusOr<Registered> source =
           memory_.RegisterSource(piece.bytes);
-      if (!source.ok()) return source.status();
-      transfer.registered.push_back(*source);
-      local = source->local;
+      if (source.ok()) {
+        transfer.registered.push_back(*source);
+        local = source->local;
+      } else if (MakeStages().ok()) {
+        transfer.staged = true;
+      } else {
+        return source.status();
+      }
     }
     transfer.pieces.push_back(local);
   }
   return absl::OkStatus();
+}
+
+// The rest of the piece that the next WRITE begins in.
+LocalPiece SessionCore::NextPiece(const Outgoing& transfer) const {
+  uint64_t begin = 0;
+  const LocalPiece* piece = transfer.pieces.data();
+  while (transfer.written - begin >= piece->length) begin += (piece++)->length;
+  const uint64_t within = transfer.written - begin;
+  return {.data = piece->data + within,
+          .length = piece->length - within,
+          .lkey = piece->lkey};
 }
 
 const char* SessionCore::OnGrant(Stream& stream, const FrameView& frame) {
@@ -92,7 +108,8 @@ const char* SessionCore::OnGrant(Stream& stream, const FrameView& frame) {
   }
   const uint64_t share = transfer->size / std::max<size_t>(links, 1) + 1;
   transfer->chunk = std::clamp((share + 63) / 64 * 64, kMinChunk, kMaxChunk);
-  transfer->by_immediate = !layout_.digest && transfer->pieces.size() == 1 &&
+  transfer->by_immediate = !layout_.digest && !transfer->staged &&
+                           transfer->pieces.size() == 1 &&
                            transfer->size <= transfer->chunk;
   GoOn(*transfer);
   return nullptr;
@@ -115,11 +132,14 @@ void SessionCore::GoOn(Outgoing& transfer) {
     }
     return SayWritten(transfer, WrittenStatus::kRevoked);
   }
-  if (transfer.written < transfer.size || transfer.unmarked != 0) {
-    if (!transfer.queued) {
-      transfer.queued = true;
-      writing_.Push(&transfer);
-    }
+  const bool more = transfer.written < transfer.size;
+  if (more || transfer.unmarked != 0) {
+    // A mark is behind all that its link carries.
+    const bool waits = transfer.staged &&
+                       (more ? FreeStage() == nullptr : transfer.on_stage > 0);
+    if (waits || transfer.queued) return;
+    transfer.queued = true;
+    writing_.Push(&transfer);
   } else if (transfer.in_flight == 0 && !transfer.by_immediate) {
     SayWritten(transfer, WrittenStatus::kDone);
   }
@@ -165,7 +185,8 @@ void SessionCore::EndTransfer(Outgoing& transfer, absl::Status status) {
   transfer.registered.clear();
   transfer.pieces.clear();
   transfer.in_flight = 0;
-  transfer.by_immediate = false;
+  transfer.staged = transfer.by_immediate = false;
+  transfer.on_stage = 0;
   transfer.end = absl::OkStatus();
   transfer.revoked = false;
   transfer.state = Outgoing::State::kFree;
@@ -242,12 +263,14 @@ Link* SessionCore::LinkForWrite(bool immediate, bool read) {
   return found == links_.end() ? nullptr : &*found;
 }
 
-// Why no link takes the next WRITE, or the mark, of a transfer.
-Lack SessionCore::WhyNoWrite(const Outgoing& transfer) const {
-  if (transfer.written == transfer.size) {
-    const int unmarked = std::countr_zero(transfer.unmarked);
-    return links_[static_cast<size_t>(unmarked)].WhyNotSend();
-  }
+// Why its link does not take the next mark of a transfer.
+Lack SessionCore::WhyNoMark(const Outgoing& transfer) const {
+  const int unmarked = std::countr_zero(transfer.unmarked);
+  return links_[static_cast<size_t>(unmarked)].WhyNotSend();
+}
+
+// Why no link takes a WRITE.
+Lack SessionCore::WhyNoWrite() const {
   Lack lack = Lack::kConnection;
   for (const Link& link : links_) {
     if (!TakesWrites(link)) continue;
@@ -273,33 +296,35 @@ void SessionCore::StallWrites(Lack lack) {
 }
 
 void SessionCore::WriteTransfers() {
-  while (!writing_.empty()) {
-    Outgoing& transfer = *writing_.front();
-    const bool goes_on = transfer.state == Outgoing::State::kWriting &&
-                         transfer.end.ok() && !transfer.revoked &&
-                         !transfer.lost;
-    if (goes_on && !(transfer.written < transfer.size ? WriteNext(transfer)
-                                                      : WriteMark(transfer))) {
-      return StallWrites(WhyNoWrite(transfer));
+  do {
+    if (!WriteStages()) return StallWrites(WhyNoWrite());
+    while (!writing_.empty()) {
+      Outgoing& transfer = *writing_.front();
+      const bool goes_on =
+          transfer.state == Outgoing::State::kWriting && transfer.goes_on();
+      const bool more = transfer.written < transfer.size;
+      if (goes_on && !(more ? WriteNext(transfer) : WriteMark(transfer))) {
+        return StallWrites(more ? WhyNoWrite() : WhyNoMark(transfer));
+      }
+      writing_.PopFront();
+      transfer.queued = false;
+      if (goes_on) GoOn(transfer);
     }
-    writing_.PopFront();
-    transfer.queued = false;
-    if (goes_on) GoOn(transfer);
-  }
+  } while (AnyStage(Stage::State::kCopied));
   write_stall_.Set(Lack::kNothing, now_);
 }
 
 // Posts the next WRITE of a transfer. False where no link has room.
 bool SessionCore::WriteNext(Outgoing& transfer) {
+  if (transfer.staged) {
+    StageNext(transfer);
+    return true;
+  }
   Link* const link = LinkForWrite(transfer.by_immediate, false);
   if (link == nullptr) return false;
-  // The piece that it begins in.
-  uint64_t begin = 0;
-  const LocalPiece* piece = transfer.pieces.data();
-  while (transfer.written - begin >= piece->length) begin += (piece++)->length;
-  const uint64_t within = transfer.written - begin;
-  const uint64_t length = std::min(
-      {transfer.chunk, piece->length - within, link->carrier->max_write()});
+  LocalPiece from = NextPiece(transfer);
+  from.length = std::min<uint64_t>(
+      {transfer.chunk, from.length, link->carrier->max_write()});
   std::optional<uint32_t> immediate;
   if (transfer.by_immediate) {
     immediate =
@@ -309,13 +334,9 @@ bool SessionCore::WriteNext(Outgoing& transfer) {
   } else {
     transfer.unmarked |= 1u << link->index;
   }
-  link->counters.bytes_written += length;
   const uint64_t offset = transfer.written;
-  transfer.written += length;
-  PostWrite(
-      transfer, *link,
-      {.data = piece->data + within, .length = length, .lkey = piece->lkey},
-      offset, immediate);
+  transfer.written += from.length;
+  PostWrite(transfer, *link, from, offset, {}, immediate);
   return true;
 }
 
@@ -326,11 +347,10 @@ bool SessionCore::WriteMark(Outgoing& transfer) {
   Link& link = links_[static_cast<size_t>(std::countr_zero(transfer.unmarked))];
   if (!link.CanSend(true)) return false;
   transfer.unmarked &= transfer.unmarked - 1;
-  PostWrite(transfer, link,
-            {.data = transfer.pieces[0].data,
-             .length = 0,
-             .lkey = transfer.pieces[0].lkey},
-            0,
+  const LocalPiece& any =
+      transfer.staged ? stages_[0].memory : transfer.pieces[0];
+  PostWrite(transfer, link, {.data = any.data, .length = 0, .lkey = any.lkey},
+            0, {.mark = true},
             WrittenImmediate{.slot = static_cast<uint16_t>(transfer.grant.slot),
                              .transfer = transfer.id,
                              .mark = true}
@@ -340,8 +360,10 @@ bool SessionCore::WriteMark(Outgoing& transfer) {
 
 void SessionCore::PostWrite(Outgoing& transfer, Link& link,
                             const LocalPiece& from, uint64_t offset,
+                            const LinkWork& work,
                             std::optional<uint32_t> immediate) {
   if (immediate) ++link.sent;
+  link.counters.bytes_written += from.length;
   transfer.used |= 1u << link.index;
   ++transfer.in_flight;
   ++link.counters.writes;
@@ -351,13 +373,15 @@ void SessionCore::PostWrite(Outgoing& transfer, Link& link,
       immediate, true);
   link.works.Push({.kind = LinkWork::Kind::kWrite,
                    .takes_receive = immediate.has_value(),
-                   .mark = from.length == 0,
+                   .mark = work.mark,
                    .transfer = PlaceOf(transfer.id),
+                   .staged = work.staged,
                    .count = from.length});
   link.unsignaled = 0;
 }
 
 void SessionCore::WriteDone(uint32_t link, const LinkWork& work) {
+  if (work.staged != 0) LeaveStage(stages_[work.staged - 1]);
   Outgoing& transfer = outgoing_[work.transfer];
   if (transfer.state != Outgoing::State::kWriting) return;
   --transfer.in_flight;
@@ -371,6 +395,7 @@ void SessionCore::WriteDone(uint32_t link, const LinkWork& work) {
 
 void SessionCore::WriteLost(uint32_t link, const LinkWork& work, bool came) {
   if (came) return WriteDone(link, work);
+  if (work.staged != 0) LeaveStage(stages_[work.staged - 1]);
   Outgoing& transfer = outgoing_[work.transfer];
   if (transfer.state != Outgoing::State::kWriting) return;
   --transfer.in_flight;

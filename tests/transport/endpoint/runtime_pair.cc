@@ -49,6 +49,7 @@ absl::Status Side::Begin(const verbs::CmId& id) {
   options.layout = layout_;
   options.client = client_;
   options.receive_memory = budget;
+  options.registrations = registrations_;
   options.name = client_ ? "the client" : "the server";
   ND_ASSIGN_OR_RETURN(runtime_,
                       SessionRuntime::Create(*hub_, std::move(device),

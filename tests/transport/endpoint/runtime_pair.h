@@ -35,6 +35,9 @@ class Side final : public SessionOwner {
   // Runs it on the reactor's thread.
   void On(const std::function<void()>& work);
 
+  // Before its session is made: what it may register of the application's.
+  void LimitRegistrations(size_t bytes) { registrations_.max_bytes = bytes; }
+
   // A link's set-up, as a thread of its own does it.
   absl::Status Begin(const verbs::CmId& id);  // makes the session, once
   absl::StatusOr<verbs::QueuePair*> Prepare(uint32_t link, uint32_t incarnation,
@@ -61,6 +64,8 @@ class Side final : public SessionOwner {
 
   const SessionLayout layout_;
   const bool client_;
+  RegistrationCache::Options registrations_ =
+      SessionRuntime::Options().registrations;
   std::unique_ptr<Hub> hub_;
   std::unique_ptr<SessionRuntime> runtime_;
   std::weak_ptr<Budget> alive_;         // the session has it

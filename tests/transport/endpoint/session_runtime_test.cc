@@ -103,6 +103,22 @@ TEST_P(RuntimeByProgress, MessagesOfAnySizeArriveUnchangedBothWays) {
   for (std::thread& each : threads) each.join();
 }
 
+TEST_P(RuntimeByProgress, LongMessagesLeaveMemoryThatCannotBeRegistered) {
+  RuntimePair pair(GetParam());
+  pair.side(0).LimitRegistrations(0);
+  ASSERT_TRUE(pair.ConnectAll().ok());
+  const auto ends = pair.OpenStream(0, MessageClass::kBulk);
+  for (const size_t size : {100'000, 1 << 20, (5 << 20) + 1}) {
+    const std::vector<std::byte> message = MessageOf(size, 1);
+    std::thread sender([&] {
+      const absl::Status sent = SendFrom(pair.side(0), *ends[0], message);
+      EXPECT_TRUE(sent.ok()) << sent;
+    });
+    ExpectFrom(pair.side(1), *ends[1], message);
+    sender.join();
+  }
+}
+
 TEST_P(RuntimeByProgress, ManyThreadsUseStreamsOfTheirOwn) {
   constexpr uint32_t kThreads = 3, kEach = 100;
   RuntimePair pair(GetParam());

@@ -37,7 +37,8 @@ SessionPair::Side::Side(size_t which, const SessionLayout& its) : layout(its) {
                                         IBV_ACCESS_REMOTE_WRITE});
   cache = std::make_unique<RegistrationCache>(registrar,
                                               RegistrationCache::Options{});
-  memory = std::make_unique<PoolMemory>(*loan_pool, *cache, kBudget / 2);
+  memory =
+      std::make_unique<PoolMemory>(*loan_pool, *cache, kBudget / 2, *slot_pool);
   const uint32_t count = layout.links() * layout.slots + kSpareSlots;
   slot_bytes = OrDie(slot_pool->Allocate(size_t{count} * layout.slot_size));
   for (uint32_t i = 0; i < count; ++i) {

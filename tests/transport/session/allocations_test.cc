@@ -46,6 +46,11 @@ class FixedMemory final : public SessionMemory {
     return RegisterTarget(bytes);
   }
   void Unregister(const Registered&) override {}
+  absl::StatusOr<LocalPiece> AllocateStages() override { return none_; }
+  bool Copy(uint32_t, std::span<const std::byte>, std::byte*) override {
+    return true;
+  }
+  void AwaitCopies() override {}
 
  private:
   std::vector<std::byte> bytes_;

@@ -115,6 +115,9 @@ void Traffic::Flow::OnSent(Sending& sending) {
     ++failed;
   }
   // The memory is the application's again.
+  if (world().memory(side).CopiesFrom(sending.bytes)) {
+    world().Fault("a copy goes on of a message that is done");
+  }
   std::ranges::fill(sending.bytes, std::byte{0xee});
   if (sending.rkey != 0) world().memory(side).RemoveRegion(sending.rkey);
   const uint64_t number = sending.number;

@@ -30,6 +30,9 @@ void SimMemory::Free(const Registered& buffer) {
 
 absl::StatusOr<Registered> SimMemory::RegisterSource(
     std::span<const std::byte> bytes) {
+  if (random_ != nullptr && !random_->OneIn(4)) {
+    return absl::ResourceExhaustedError("refused");
+  }
   return RegisterTarget({const_cast<std::byte*>(bytes.data()), bytes.size()});
 }
 
@@ -42,6 +45,37 @@ absl::StatusOr<Registered> SimMemory::RegisterTarget(
 
 void SimMemory::Unregister(const Registered& memory) {
   regions_.erase(static_cast<uint32_t>(memory.handle));
+}
+
+absl::StatusOr<LocalPiece> SimMemory::AllocateStages() {
+  stages_.resize(kStages * kStageBytes);
+  return LocalPiece{.data = stages_.data(), .length = stages_.size()};
+}
+
+bool SimMemory::Copy(uint32_t stage, std::span<const std::byte> from,
+                     std::byte* to) {
+  copies_[stage] = {from, to};
+  if (random_ == nullptr || random_->OneIn(2)) return FinishCopy(stage);
+  later_(stage);
+  return false;
+}
+
+bool SimMemory::FinishCopy(uint32_t stage) {
+  const PendingCopy copy = std::exchange(copies_[stage], {});
+  if (copy.to == nullptr) return false;
+  std::ranges::copy(copy.from, copy.to);
+  return true;
+}
+
+bool SimMemory::CopiesFrom(std::span<const std::byte> bytes) const {
+  return std::ranges::any_of(copies_, [bytes](const PendingCopy& each) {
+    return each.to != nullptr && each.from.data() >= bytes.data() &&
+           each.from.data() < bytes.data() + bytes.size();
+  });
+}
+
+void SimMemory::AwaitCopies() {
+  for (uint32_t stage = 0; stage < kStages; ++stage) FinishCopy(stage);
 }
 
 uint32_t SimMemory::AddRegion(std::span<std::byte> bytes) {
@@ -283,6 +317,12 @@ SimWorld::Side::Side(SimWorld& owner, const SimOptions& options, bool client)
                            .ahead_bytes = options.budget / 2,
                            .reconnect = options.reconnect},
       memory, *this);
+  if (!options.refuse_sources) return;
+  memory.RefuseSources(world.random_, [this](uint32_t stage) {
+    world.After(world.Chance(std::chrono::microseconds(50)), [this, stage] {
+      if (memory.FinishCopy(stage)) core->OnCopied(stage);
+    });
+  });
 }
 
 void SimWorld::Side::OnLinkFree(uint32_t link) {

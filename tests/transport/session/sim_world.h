@@ -35,6 +35,21 @@ class SimMemory final : public SessionMemory {
     return RegisterTarget(bytes);
   }
   void Unregister(const Registered& memory) override;
+  absl::StatusOr<LocalPiece> AllocateStages() override;
+  bool Copy(uint32_t stage, std::span<const std::byte> from,
+            std::byte* to) override;
+  void AwaitCopies() override;
+
+  // From now on sources cannot be registered, but for some; and of copies some
+  // are left for later: `later` is told the stage, FinishCopy does it then.
+  void RefuseSources(Random& random, std::function<void(uint32_t)> later) {
+    random_ = &random;
+    later_ = std::move(later);
+  }
+  // False: it was awaited.
+  bool FinishCopy(uint32_t stage);
+  // Whether a copy of these bytes is still to be done.
+  bool CopiesFrom(std::span<const std::byte> bytes) const;
 
   // What a request of the peer's may touch; null where it may not.
   std::byte* At(const RemotePlace& place, size_t size);
@@ -63,6 +78,15 @@ class SimMemory final : public SessionMemory {
   uint32_t next_key_ = 100;
   std::map<uint32_t, Region> regions_;
   std::set<uint32_t> published_;
+
+  struct PendingCopy {
+    std::span<const std::byte> from;
+    std::byte* to = nullptr;
+  };
+  Random* random_ = nullptr;  // where sources are refused
+  std::function<void(uint32_t)> later_;
+  std::array<PendingCopy, kStages> copies_;
+  std::vector<std::byte> stages_;
 };
 
 struct SimOptions {
@@ -74,6 +98,7 @@ struct SimOptions {
   uint32_t depth = 16;
   uint32_t read_depth = 4;
   uint64_t max_write = 1 << 30;
+  bool refuse_sources = false;
 };
 
 class SimWorld {

@@ -81,6 +81,21 @@ TEST(SessionSimulation, LinksThatBreakAndComeBackLoseNothing) {
   });
 }
 
+TEST(SessionSimulation, MemoryThatCannotBeRegisteredGoesByStages) {
+  ForEachSeed([](Random& random, uint64_t seed) {
+    SimOptions options = RandomOptions(random);
+    options.reconnect = std::chrono::seconds(10);
+    options.refuse_sources = true;
+    TrafficOptions traffic{.streams = 1 + random.Below(6),
+                           .largest = random.OneIn(3) ? 500'000u : 5000u,
+                           .cancels = random.OneIn(3)};
+    Sessions sessions(options, traffic, seed);
+    sessions.BreakSome(static_cast<uint32_t>(random.Below(4)),
+                       std::chrono::milliseconds(4));
+    return sessions.Run();
+  });
+}
+
 TEST(SessionSimulation, WithoutReconnectALinkThatIsLeftCarriesAll) {
   ForEachSeed([](Random& random, uint64_t seed) {
     SimOptions options = RandomOptions(random);
@@ -97,9 +112,12 @@ TEST(SessionSimulation, WithoutReconnectALinkThatIsLeftCarriesAll) {
 
 TEST(SessionSimulation, WhenAllLinksBreakEveryOperationEnds) {
   ForEachSeed([](Random& random, uint64_t seed) -> std::string {
-    const SimOptions options = RandomOptions(random);
+    SimOptions options = RandomOptions(random);
+    options.refuse_sources = seed % 2 == 0;
     Sessions sessions(options,
-                      {.streams = 1 + random.Below(6), .must_end_well = false},
+                      {.streams = 1 + random.Below(6),
+                       .largest = options.refuse_sources ? 500'000u : 5000u,
+                       .must_end_well = false},
                       seed);
     SimWorld& world = sessions.world();
     for (uint32_t i = 0; i < options.layout.links(); ++i) {
