@@ -47,7 +47,6 @@ int ibv_qp_attach_comp_cntr(ibv_qp* qp, void* counter, void* attr);
 namespace {
 
 using testing::ElementsAre;
-using testing::Not;
 
 constexpr uintptr_t kAnswer = 0x7e57'1234'5678'9abd;
 
@@ -93,13 +92,15 @@ T* At(size_t offset) {
 // The bytes that a value has, as the lower ones of a word.
 template <typename T>
 uintptr_t Word(T value) {
+  // NOLINTNEXTLINE(bugprone-sizeof-expression): of a pointer is meant
   static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 8);
   uintptr_t word = 0;
-  std::memcpy(&word, &value, sizeof(value));
+  std::memcpy(&word, &value, sizeof(T));  // NOLINT(bugprone-sizeof-expression)
   return word;
 }
 template <typename T>
 uintptr_t Truncated(uintptr_t word) {
+  // NOLINTNEXTLINE(bugprone-sizeof-expression): of a pointer is meant
   return word & (~uintptr_t{0} >> (64 - 8 * sizeof(T)));
 }
 

@@ -230,7 +230,7 @@ TEST(DeviceFairness, ALongAnswerLeavesTurnsToWhatComesMeanwhile) {
     return packet.bth.destination == own[1]->number();
   }));
   while (server.Progress()) continue;
-  EXPECT_GE(sent.size(), size_t{4 * 60});
+  EXPECT_GE(sent.size(), size_t{4} * 60);
 }
 
 class DeviceTimers : public testing::Test {

@@ -155,7 +155,7 @@ int main(int, char** arguments) {
   int files[kFiles];
   char path[] = "/tmp/closed_fds_XXXXXX";
   for (int& fd : files) {
-    strcpy(path + sizeof(path) - 7, "XXXXXX");
+    std::memset(path + sizeof(path) - 7, 'X', 6);
     fd = mkstemp(path);
     Must(fd >= 0 && unlink(path) == 0, "a file of its own");
   }

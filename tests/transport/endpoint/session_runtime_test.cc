@@ -128,14 +128,15 @@ TEST_P(RuntimeByProgress, ManyThreadsUseStreamsOfTheirOwn) {
     const auto ends = pair.OpenStream(t % 2, MessageClass::kLatency);
     threads.emplace_back([&pair, end = ends[0], t] {
       for (uint32_t i = 0; i < kEach; ++i) {
-        const absl::Status sent =
-            SendFrom(pair.side(0), *end, MessageOf(i * 10, t * kEach + i));
+        const absl::Status sent = SendFrom(
+            pair.side(0), *end, MessageOf(size_t{i} * 10, t * kEach + i));
         EXPECT_TRUE(sent.ok()) << sent;
       }
     });
     threads.emplace_back([&pair, end = ends[1], t] {
       for (uint32_t i = 0; i < kEach; ++i) {
-        ExpectFrom(pair.side(1), *end, MessageOf(i * 10, t * kEach + i));
+        ExpectFrom(pair.side(1), *end,
+                   MessageOf(size_t{i} * 10, t * kEach + i));
       }
     });
   }
@@ -230,13 +231,14 @@ TEST_F(Runtime, EightThreadsRunTheirReactorsAndOthersPostToThem) {
   for (size_t i = 0; i < kPairs; ++i) {
     posters.emplace_back([&side = pairs[i]->side(0), end = posted[i][0]] {
       for (uint32_t n = 0; n < kRounds; ++n) {
-        const absl::Status sent = SendFrom(side, *end, MessageOf(n * 150, n));
+        const absl::Status sent =
+            SendFrom(side, *end, MessageOf(size_t{n} * 150, n));
         EXPECT_TRUE(sent.ok()) << sent;
       }
     });
     posters.emplace_back([&side = pairs[i]->side(1), end = posted[i][1]] {
       for (uint32_t n = 0; n < kRounds; ++n) {
-        ExpectFrom(side, *end, MessageOf(n * 150, n));
+        ExpectFrom(side, *end, MessageOf(size_t{n} * 150, n));
       }
     });
   }

@@ -107,7 +107,7 @@ class Accesses {
   };
 
   SessionCore& core() { return world_.core(side_); }
-  void Fault(std::string what) {
+  void Fault(const std::string& what) {
     if (fault_.empty()) {
       fault_ = absl::StrCat("side ", side_, ": ", what);
       world_.Fault(fault_);
@@ -186,7 +186,7 @@ class Accesses {
     add_.OnDone(
         [](Operation& operation, void* context) {
           auto& self = *static_cast<Accesses*>(context);
-          const absl::Status status = operation.status();
+          const absl::Status& status = operation.status();
           if (status.ok()) {
             ++self.succeeded_;
             if (self.add_.value() < self.added_ ||

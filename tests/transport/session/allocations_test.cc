@@ -198,9 +198,9 @@ class Pair {
  private:
   struct Side final : SessionEvents {
     Side(const SessionLayout& layout, bool client)
-        : slot_bytes(size_t{layout.links() * layout.slots + kSpare} *
+        : slot_bytes((size_t{layout.links()} * layout.slots + kSpare) *
                      layout.slot_size),
-          slots(layout.links() * layout.slots + kSpare),
+          slots(size_t{layout.links()} * layout.slots + kSpare),
           core(Options(layout, client), memory, *this) {}
     SessionCore::Options Options(const SessionLayout& layout, bool client) {
       for (size_t i = 0; i < slots.size(); ++i) {
