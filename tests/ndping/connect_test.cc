@@ -13,7 +13,6 @@
 namespace nd::ndping {
 namespace {
 
-using ::testing::HasSubstr;
 
 class ConnectTest : public verbs::RdmaTest,
                     public ::testing::WithParamInterface<int> {

@@ -30,7 +30,6 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
 constexpr uint64_t kMaxMemory = 64 << 20;
