@@ -9,11 +9,14 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <future>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "api/session_impl.h"
 #include "base/environment.h"
 #include "base/random.h"
@@ -137,6 +140,171 @@ TEST_F(SessionTest, EachSideReadsAndWritesWhatTheOtherHasPublished) {
       EXPECT_EQ(back, written) << size;
     }
   }
+}
+
+// What a client was told.
+class Heard {
+ public:
+  std::function<void(const SessionEvent&)> on_event() {
+    return [this](const SessionEvent& event) {
+      const absl::MutexLock lock(&mutex_);
+      events_.push_back(event);
+      thread_ = std::this_thread::get_id();
+    };
+  }
+  // The next one.
+  SessionEvent Next() {
+    const absl::MutexLock lock(&mutex_);
+    const auto there = [this] { return read_ < events_.size(); };
+    if (!mutex_.AwaitWithTimeout(absl::Condition(&there),
+                                 absl::FromChrono(kLong))) {
+      ADD_FAILURE() << "nothing was told";
+      return {};
+    }
+    return events_[read_++];
+  }
+  size_t count() {
+    const absl::MutexLock lock(&mutex_);
+    return events_.size();
+  }
+  std::thread::id thread() {  // that told the last one
+    const absl::MutexLock lock(&mutex_);
+    return thread_;
+  }
+
+ private:
+  absl::Mutex mutex_;
+  std::vector<SessionEvent> events_;
+  size_t read_ = 0;
+  std::thread::id thread_;
+};
+
+std::thread::id ThreadOf(Session& session) {
+  std::thread::id thread;
+  EXPECT_TRUE(
+      session.impl()
+          .OnReactor([&](auto&) { thread = std::this_thread::get_id(); },
+                     api::After(kLong))
+          .ok());
+  return thread;
+}
+
+TEST_F(SessionTest, AClientHearsOfTheDrainOfItsServerWhichTakesNoMoreSessions) {
+  Heard heard;
+  Connect({.reconnect = kLong},
+          {.reconnect = kLong, .on_event = heard.on_event()});
+  server_->Drain(7s);
+  const SessionEvent event = heard.Next();
+  EXPECT_EQ(event.kind, SessionEvent::Kind::kDraining);
+  EXPECT_EQ(event.grace, 7s);
+  EXPECT_EQ(heard.thread(), ThreadOf(client_));
+  const absl::Status refused =
+      Session::Connect(*near_, server_->address(), {}, kLong).status();
+  EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
+  for (const std::string& word :
+       {std::string("draining"), server_->address()}) {
+    EXPECT_NE(refused.message().find(word), std::string::npos) << refused;
+  }
+  // The one that is there goes on, and makes lost connections anew.
+  LoseLinks(client_, {0, 1});
+  auto [ours, theirs] = Open(StreamClass::kLatency);
+  ExpectEcho(ours, theirs, 5000, 1);
+}
+
+TEST_F(SessionTest, AClientHearsWhichRegionOfThoseItUsesIsWithdrawn) {
+  Heard heard;
+  Connect({}, {.on_event = heard.on_event()});
+  std::vector<std::byte> memory(4096);
+  const auto publish = [&](const char* name) {
+    return OrDie(serving_.Publish(name, memory, {.read = true}, kLong));
+  };
+  Region used = publish("used"), unused = publish("unused"),
+         dropped = publish("dropped");
+  const RemoteRegion region = OrDie(client_.Lookup("used", kLong));
+  OrDie(client_.Lookup("dropped", kLong));
+  for (Region* const each : {&unused, &dropped, &used}) {
+    ASSERT_TRUE(each->Withdraw(kLong).ok());
+  }
+  server_->Drain();
+  const SessionEvent event = heard.Next();
+  EXPECT_EQ(event.kind, SessionEvent::Kind::kRegionWithdrawn);
+  EXPECT_EQ(event.region, "used");
+  EXPECT_TRUE(region.withdrawn());
+  EXPECT_EQ(heard.thread(), ThreadOf(client_));
+  EXPECT_EQ(heard.Next().kind, SessionEvent::Kind::kDraining);
+}
+
+TEST_F(SessionTest, AnApplicationOfOneThreadHearsEventsWhileItPolls) {
+  Heard heard;
+  Connect({}, {.on_event = heard.on_event()}, false);
+  server_->Drain();
+  EXPECT_TRUE(near_->hub().engine().RunUntil(
+      [&heard] { return heard.count() == 1; }, api::After(kLong)));
+  EXPECT_EQ(heard.thread(), std::this_thread::get_id());
+}
+
+TEST_F(SessionTest, TheEndOfASessionWaitsForItsOnEventAndThenNothingIsTold) {
+  std::promise<void> called, ends;
+  std::atomic<bool> gone{false};
+  std::atomic<int> calls{0};
+  Connect({}, {.on_event = [&](const SessionEvent&) {
+            ++calls;
+            called.set_value();
+            EXPECT_EQ(ends.get_future().wait_for(kLong),
+                      std::future_status::ready);
+            for (int i = 0; i < 1000; ++i) std::this_thread::yield();
+            EXPECT_FALSE(gone);
+          }});
+  auto [ours, theirs] = Open(StreamClass::kLatency);
+  server_->Drain();
+  ASSERT_EQ(called.get_future().wait_for(kLong), std::future_status::ready);
+  std::thread other([&] {
+    ends.set_value();
+    client_ = Session();
+    gone = true;
+  });
+  other.join();
+  // A stream keeps the connections, and with them the watch.
+  server_->Drain();
+  ExpectEcho(ours, theirs, 100, 1);
+  ours = Stream();
+  near_.reset();
+  EXPECT_EQ(calls, 1);
+}
+
+TEST_F(SessionTest, ASessionMayGoInItsOnEvent) {
+  std::promise<void> gone;
+  Connect({}, {.on_event = [&](const SessionEvent&) {
+            client_ = Session();
+            gone.set_value();
+          }});
+  server_->Drain();
+  ASSERT_EQ(gone.get_future().wait_for(kLong), std::future_status::ready);
+  EXPECT_TRUE(serving_.impl().AwaitEnd(api::After(kLong)));
+}
+
+TEST_F(SessionTest, ASessionMayGoWhileItsServerTells) {
+  for (int round = 0; round < 10; ++round) {
+    Heard heard;
+    Connect({}, {.on_event = heard.on_event()});
+    std::thread other([this] { server_->Drain(); });
+    client_ = Session();
+    const size_t told = heard.count();
+    other.join();
+    near_.reset();
+    EXPECT_EQ(heard.count(), told);
+    serving_ = Session();
+    server_.reset();
+  }
+}
+
+TEST_F(SessionTest, ASessionThatIsWatchedEndsWithoutItsControlPlane) {
+  Heard heard;
+  Connect({}, {.on_event = heard.on_event()});
+  server_.reset();
+  client_ = Session();
+  near_.reset();
+  EXPECT_EQ(heard.count(), 0u);
 }
 
 // As a thread of the control plane's does that has an event to tell of.
