@@ -50,8 +50,9 @@ class SessionTest : public verbs::RdmaTest {
  protected:
   void Connect(Server::Options server_options = {},
                const Session::Options& client_options = {},
-               bool own_threads = true) {
-    near_ = OrDie(Reactor::Create({}));
+               bool own_threads = true,
+               const Reactor::Options& client_reactor = {}) {
+    near_ = OrDie(Reactor::Create(client_reactor));
     far_ = OrDie(Reactor::Create({}));
     ASSERT_TRUE(far_->Start().ok());
     if (own_threads) {
@@ -252,7 +253,7 @@ TEST_F(SessionTest, TheEndOfASessionWaitsForItsOnEventAndThenNothingIsTold) {
             called.set_value();
             EXPECT_EQ(ends.get_future().wait_for(kLong),
                       std::future_status::ready);
-            for (int i = 0; i < 1000; ++i) std::this_thread::yield();
+            for (int i = 0; i < 10; ++i) std::this_thread::yield();
             EXPECT_FALSE(gone);
           }});
   auto [ours, theirs] = Open(StreamClass::kLatency);
@@ -725,6 +726,59 @@ TEST_F(SessionTest, StatisticsAreOfTheSessionItsConnectionsAndItsStreams) {
             std::string::npos)
       << client_.Describe();
   EXPECT_TRUE(absl::IsCancelled(ours.Await(waiting)));
+}
+
+// By default an end of a session takes about 1 MiB to send from, and 1.3 MiB to
+// receive into.
+TEST_F(SessionTest, TheSessionsThatAReactorOpensShareItsMemory) {
+  constexpr uint64_t kMuch = uint64_t{1} << 30, kOne = 3 << 19;  // 1.5 MiB
+  struct {
+    Reactor::Options options;
+    const char* budget;
+  } const cases[] = {{{.send_memory = kOne, .receive_memory = kMuch},
+                      "send memory of all sessions of the reactor"},
+                     {{.send_memory = kMuch, .receive_memory = kOne},
+                      "receive memory of all sessions of the reactor"}};
+  for (const auto& each : cases) {
+    Connect({}, {}, true, each.options);
+    const auto another = [this] {
+      return Session::Connect(*near_, server_->address(), {}, kLong);
+    };
+    const absl::Status refused = another().status();
+    EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
+    EXPECT_NE(refused.message().find(each.budget), std::string::npos)
+        << refused;
+    // A session that has gone gives its memory back, soon.
+    client_ = Session();
+    const Instant limit = api::After(kLong);
+    absl::StatusOr<Session> next = another();
+    while (!next.ok() && Clock::Monotonic().Now() < limit) next = another();
+    EXPECT_TRUE(next.ok()) << next.status();
+    next = Session();
+    serving_ = Session();
+    server_.reset();
+    near_.reset();
+  }
+}
+
+TEST_F(SessionTest, AMessageThatTheReactorsMemoryCannotHoldIsRefusedByItsName) {
+  Connect({}, {}, true, {.receive_memory = 4 << 20});
+  auto [ours, theirs] = Open(StreamClass::kBulk);
+  const std::vector<std::byte> sent = MessageOf(6'000'000, 1);
+  SendOperation send;
+  send.set_piece({.bytes = sent});
+  theirs.Send(send);
+  const absl::Status refused = ours.Receive(kLong).status();
+  EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
+  EXPECT_NE(
+      refused.message().find("receive memory of all sessions of the reactor"),
+      std::string::npos)
+      << refused;
+  // It is still there for memory of the application's own.
+  std::vector<std::byte> back(sent.size());
+  EXPECT_EQ(OrDie(ours.ReceiveInto(back, kLong)), sent.size());
+  EXPECT_EQ(back, sent);
+  EXPECT_TRUE(theirs.Await(send).ok());
 }
 
 TEST_F(SessionTest, WhoCannotBeReachedIsNamed) {
