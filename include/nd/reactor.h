@@ -3,6 +3,7 @@
 #define ND_REACTOR_H_
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <optional>
 
@@ -34,6 +35,12 @@ class Reactor {
   struct Options {
     Progress progress = Progress::kAdaptive;
     std::chrono::nanoseconds spin = std::chrono::microseconds(50);
+    // Registered memory, in bytes, of all sessions together that are opened by
+    // Session::Connect; those of a server have Server::Options' instead.
+    // RESOURCE_EXHAUSTED: a session, or a message that it receives, would need
+    // more.
+    uint64_t send_memory = uint64_t{4} << 30;
+    uint64_t receive_memory = uint64_t{4} << 30;
   };
 
   static absl::StatusOr<std::unique_ptr<Reactor>> Create(

@@ -52,6 +52,11 @@ class Server {
 
   std::string address() const;  // of the control plane, with its port
 
+  // From now on new sessions are refused with UNAVAILABLE, and clients hear
+  // that theirs are to end (SessionEvent). Those there are go on until either
+  // side ends them; `grace` says how long this one means to wait, if it does.
+  void Drain(std::chrono::nanoseconds grace = {});
+
   // The next session that a peer has opened.
   absl::StatusOr<Session> Accept(std::chrono::nanoseconds timeout);
 

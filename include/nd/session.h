@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -55,6 +56,18 @@ struct TlsFiles {
   std::string server_name{};  // client: in the certificate, if not the address
 };
 
+// What a client hears of its server.
+struct SessionEvent {
+  enum class Kind {
+    kDraining,         // it takes no new sessions, and this one is to end soon
+    kRegionWithdrawn,  // a region that Lookup gave is no more
+  };
+  Kind kind = Kind::kDraining;
+  // Of kDraining: how long the server means to wait. Zero: it did not say.
+  std::chrono::nanoseconds grace{};
+  std::string region{};  // of kRegionWithdrawn: its name
+};
+
 // Belongs to its reactor, which outlives it. May be used from any thread.
 //
 //   absl::StatusOr<nd::Session> session =
@@ -77,6 +90,11 @@ class Session {
     // nothing had been; behind it, and with zero at once, what is under way
     // ends with UNAVAILABLE.
     std::chrono::nanoseconds reconnect{};
+    // Called on the reactor's thread, where it must not block, with what the
+    // server tells, in its order; of regions, with those that a RemoteRegion is
+    // here of. It may be called before Connect has returned. Once the control
+    // plane is lost nothing more is told; the session goes on.
+    std::function<void(const SessionEvent&)> on_event{};
   };
 
   // `server` is "host:port" of its control plane.
@@ -87,8 +105,10 @@ class Session {
 
   Session() = default;  // of nothing
   Session(Session&&) noexcept = default;
-  Session& operator=(Session&&) noexcept = default;
+  Session& operator=(Session&& other) noexcept;
   // What is under way ends with CANCELLED; for a peaceful end call Close.
+  // on_event is not called any more: this waits for a call that runs in another
+  // thread.
   ~Session();
 
   explicit operator bool() const { return impl_ != nullptr; }

@@ -96,8 +96,15 @@ void Dialer::OnEvent(const control::SessionEvent& event) {
     session = session_.lock();
   }
   if (session == nullptr) return;
-  if (const auto* withdrawn = std::get_if<control::RegionWithdrawn>(&event)) {
-    session->peer_regions().Withdrawn(withdrawn->id);
+  if (const auto* draining = std::get_if<control::Draining>(&event)) {
+    session->Tell(
+        {.kind = nd::SessionEvent::Kind::kDraining, .grace = draining->grace});
+  }
+  const auto* const withdrawn = std::get_if<control::RegionWithdrawn>(&event);
+  if (withdrawn != nullptr &&
+      session->peer_regions().Withdrawn(withdrawn->id)) {
+    session->Tell({.kind = nd::SessionEvent::Kind::kRegionWithdrawn,
+                   .region = withdrawn->name});
   }
   const auto* const closed = std::get_if<control::SessionClosed>(&event);
   // A peaceful end is said on the connections.

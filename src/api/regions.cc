@@ -26,8 +26,28 @@ unsigned VerbsAccess(const RegionAccess& access) {
 
 }  // namespace
 
-RemoteRegion PeerRegions::Get(const control::Region& region) {
+absl::StatusOr<RemoteRegion> PeerRegions::Lookup(RegionDirectory& directory,
+                                                 absl::string_view name,
+                                                 const Deadline& deadline) {
+  std::list<std::set<uint64_t>>::iterator withdrawn;
+  {
+    const absl::MutexLock lock(&mutex_);
+    withdrawn = lookups_.emplace(lookups_.end());
+  }
+  const absl::StatusOr<control::Region> found =
+      directory.Lookup(name, deadline);
   const absl::MutexLock lock(&mutex_);
+  const std::set<uint64_t> gone = std::move(*withdrawn);
+  lookups_.erase(withdrawn);
+  ND_RETURN_IF_ERROR(found.status());
+  if (gone.contains(found->id)) {
+    return absl::NotFoundError(
+        absl::StrCat("region \"", name, "\": it was withdrawn just now"));
+  }
+  return Get(*found);
+}
+
+RemoteRegion PeerRegions::Get(const control::Region& region) {
   absl::erase_if(regions_,
                  [](const auto& each) { return each.second.expired(); });
   std::weak_ptr<transport::PeerRegion>& known = regions_[region.id];
@@ -44,13 +64,15 @@ RemoteRegion PeerRegions::Get(const control::Region& region) {
   return RemoteRegion(std::move(found));
 }
 
-void PeerRegions::Withdrawn(uint64_t id) {
+bool PeerRegions::Withdrawn(uint64_t id) {
   const absl::MutexLock lock(&mutex_);
+  for (std::set<uint64_t>& each : lookups_) each.insert(id);
   const auto found = regions_.find(id);
-  if (found == regions_.end()) return;
-  if (const auto region = found->second.lock()) {
-    region->withdrawn.store(true, std::memory_order_relaxed);
-  }
+  if (found == regions_.end()) return false;
+  const auto region = found->second.lock();
+  if (region == nullptr) return false;
+  region->withdrawn.store(true, std::memory_order_relaxed);
+  return true;
 }
 
 absl::StatusOr<std::shared_ptr<PublishedRegion>> PublishedRegion::Publish(

@@ -5,7 +5,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <list>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 
@@ -44,12 +46,22 @@ class RegionDirectory {
 // Regions of the peer's that are in use here. Thread-safe.
 class PeerRegions {
  public:
-  // The same for the same id, for as long as anybody has it.
-  RemoteRegion Get(const control::Region& region);
-  void Withdrawn(uint64_t id);
+  // Asks for it. The same for the same id, for as long as anybody has it;
+  // NOT_FOUND, too, where it is withdrawn before there is an answer.
+  absl::StatusOr<RemoteRegion> Lookup(RegionDirectory& directory,
+                                      absl::string_view name,
+                                      const Deadline& deadline);
+  // Whether anybody has it.
+  bool Withdrawn(uint64_t id);
 
  private:
+  RemoteRegion Get(const control::Region& region)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   absl::Mutex mutex_;
+  // Of each Lookup that waits: what was withdrawn meanwhile. The word of that
+  // and the answer may come in either order.
+  std::list<std::set<uint64_t>> lookups_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<uint64_t, std::weak_ptr<transport::PeerRegion>> regions_
       ABSL_GUARDED_BY(mutex_);
 };

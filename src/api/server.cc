@@ -94,6 +94,8 @@ class Server::Impl final : public control::SessionHost,
 
   std::string address() const { return grpc_->address().ToString(); }
 
+  void Drain(Duration grace) { service_->Drain("it is draining", grace); }
+
   absl::StatusOr<Session> Accept(std::chrono::nanoseconds timeout) {
     for (Reactor* const reactor : reactors_) {
       ND_RETURN_IF_ERROR(api::MayBlock(reactor->hub().engine()));
@@ -423,6 +425,8 @@ Server::Server(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Server::~Server() { impl_->Close(); }
 
 std::string Server::address() const { return impl_->address(); }
+
+void Server::Drain(std::chrono::nanoseconds grace) { impl_->Drain(grace); }
 
 absl::StatusOr<Session> Server::Accept(std::chrono::nanoseconds timeout) {
   return impl_->Accept(timeout);

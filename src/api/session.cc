@@ -21,9 +21,9 @@ using transport::OperationAccess;
 using transport::SessionRuntime;
 
 // Blocks; not on the reactor's thread.
-absl::StatusOr<std::shared_ptr<api::SessionImpl>> SetUp(
-    transport::Hub& hub, const std::string& server,
-    const Session::Options& options, const Deadline& deadline) {
+absl::StatusOr<Session> SetUp(transport::Hub& hub, const std::string& server,
+                              const Session::Options& options,
+                              const Deadline& deadline) {
   ND_ASSIGN_OR_RETURN(const verbs::SocketAddress address,
                       api::FindHost(server, deadline));
   std::optional<verbs::SocketAddress> from;
@@ -55,12 +55,17 @@ absl::StatusOr<std::shared_ptr<api::SessionImpl>> SetUp(
                       .client = true,
                       .reconnect = options.reconnect,
                       .receive_budget = agreed.receive_budget,
+                      .send_memory = hub.client_memory().send,
+                      .receive_memory = hub.client_memory().receive,
                       .name = name},
           .on_link_free = [dialer](uint32_t link) { dialer->OnLinkFree(link); },
+          .on_event = options.on_event,
           .on_gone = [dialer] { dialer->HangUp(); },
           .directory = dialer});
+  // Here already: where dialling fails nothing is told any more either.
+  Session handle(session);
   ND_RETURN_IF_ERROR(dialer->DialAll(session, deadline));
-  return session;
+  return handle;
 }
 
 void StartAccept(transport::Submission& submission);
@@ -104,7 +109,7 @@ absl::StatusOr<Session> Session::Connect(Reactor& reactor,
                                          std::chrono::nanoseconds timeout) {
   transport::Hub& hub = reactor.hub();
   const Deadline deadline = Deadline::After(timeout);
-  absl::StatusOr<std::shared_ptr<api::SessionImpl>> session = nullptr;
+  absl::StatusOr<Session> session = Session();
   const std::string host(server);
   ND_RETURN_IF_ERROR(api::Blocking(hub.engine(), [&] {
     session = SetUp(hub, host, options, deadline);
@@ -112,13 +117,19 @@ absl::StatusOr<Session> Session::Connect(Reactor& reactor,
       session = Annotate(session.status(), absl::StrCat("session with ", host));
     }
   }));
-  ND_RETURN_IF_ERROR(session.status());
-  return Session(*std::move(session));
+  return session;
 }
 
 Session::Session(std::shared_ptr<api::SessionImpl> impl)
     : impl_(std::move(impl)) {}
-Session::~Session() = default;
+Session& Session::operator=(Session&& other) noexcept {
+  const Session old(std::move(*this));
+  impl_ = std::move(other.impl_);
+  return *this;
+}
+Session::~Session() {
+  if (impl_ != nullptr) impl_->TellNoMore();
+}
 
 std::string Session::name() const { return impl_->name(); }
 const SessionLayout& Session::layout() const { return impl_->layout(); }
@@ -188,12 +199,13 @@ absl::StatusOr<Region> Session::Publish(std::string_view name,
 absl::StatusOr<RemoteRegion> Session::Lookup(std::string_view name,
                                              std::chrono::nanoseconds timeout) {
   const Deadline deadline = Deadline::After(timeout);
-  absl::StatusOr<control::Region> region = absl::UnknownError("");
+  absl::StatusOr<RemoteRegion> region = RemoteRegion();
   ND_RETURN_IF_ERROR(api::Blocking(impl_->engine(), [&] {
-    region = impl_->directory().Lookup({name.data(), name.size()}, deadline);
+    region = impl_->peer_regions().Lookup(impl_->directory(),
+                                          {name.data(), name.size()}, deadline);
   }));
   ND_RETURN_IF_ERROR(Annotate(region.status(), impl_->name()));
-  return impl_->peer_regions().Get(*region);
+  return region;
 }
 
 void Session::Access(AccessOperation& operation) {

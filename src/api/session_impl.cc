@@ -182,6 +182,46 @@ void SessionImpl::Fail(const absl::Status& why) {
   engine().Submit(*new Failure(shared_from_this(), why));
 }
 
+void SessionImpl::Tell(SessionEvent event) {
+  struct News final : transport::Submission {
+    News(std::weak_ptr<SessionImpl> its, SessionEvent&& what)
+        : Submission(&News::RunIt),
+          session(std::move(its)),
+          event(std::move(what)) {}
+    static void RunIt(Submission& self) {
+      const std::unique_ptr<News> news(&static_cast<News&>(self));
+      if (const auto session = news->session.lock()) {
+        session->CallOnEvent(news->event);
+      }
+    }
+    const std::weak_ptr<SessionImpl> session;
+    const SessionEvent event;
+  };
+  if (!options_.on_event) return;
+  engine().Submit(*new News(weak_from_this(), std::move(event)));
+}
+
+void SessionImpl::CallOnEvent(const SessionEvent& event) {
+  {
+    const absl::MutexLock lock(&mutex_);
+    if (!tells_) return;
+    in_on_event_ = true;
+  }
+  options_.on_event(event);
+  const absl::MutexLock lock(&mutex_);
+  in_on_event_ = false;
+  changed_.SignalAll();
+}
+
+void SessionImpl::TellNoMore() {
+  if (!options_.on_event) return;
+  const absl::MutexLock lock(&mutex_);
+  tells_ = false;
+  // On the reactor's thread a call that runs is this one's caller.
+  if (engine().OnThread()) return;
+  while (in_on_event_) changed_.Wait(&mutex_);
+}
+
 absl::Status SessionImpl::status() const {
   const absl::MutexLock lock(&mutex_);
   return why_;

@@ -32,6 +32,7 @@ class SessionImpl final : public std::enable_shared_from_this<SessionImpl> {
     transport::SessionRuntime::Options runtime;
     // What else there is to do, on the reactor's thread: must not block.
     std::function<void(uint32_t link)> on_link_free{};
+    std::function<void(const SessionEvent&)> on_event{};
     // When the last handle has gone, on any thread: must not block.
     std::function<void()> on_gone{};
     std::shared_ptr<RegionDirectory> directory{};
@@ -67,12 +68,18 @@ class SessionImpl final : public std::enable_shared_from_this<SessionImpl> {
   bool AwaitEnd(Instant deadline);
   // Ends it, from any thread.
   void Fail(const absl::Status& why);
+  // Calls on_event with it, if there is one; from any thread.
+  void Tell(SessionEvent event);
+  // on_event is not called any more. Waits for a call that runs in another
+  // thread.
+  void TellNoMore();
   absl::Status status() const;
 
  private:
   class Events;
   struct Burial;
 
+  void CallOnEvent(const SessionEvent& event);
   void SetEnded(const absl::Status& why);
   void OnLinkFree(uint32_t link);
 
@@ -92,6 +99,8 @@ class SessionImpl final : public std::enable_shared_from_this<SessionImpl> {
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status why_ ABSL_GUARDED_BY(mutex_);
   uint64_t links_freed_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool tells_ ABSL_GUARDED_BY(mutex_) = true;
+  bool in_on_event_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 // Starts an operation from any thread: `run` is called on the reactor's.

@@ -9,11 +9,14 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <future>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "api/session_impl.h"
 #include "base/environment.h"
 #include "base/random.h"
@@ -47,8 +50,9 @@ class SessionTest : public verbs::RdmaTest {
  protected:
   void Connect(Server::Options server_options = {},
                const Session::Options& client_options = {},
-               bool own_threads = true) {
-    near_ = OrDie(Reactor::Create({}));
+               bool own_threads = true,
+               const Reactor::Options& client_reactor = {}) {
+    near_ = OrDie(Reactor::Create(client_reactor));
     far_ = OrDie(Reactor::Create({}));
     ASSERT_TRUE(far_->Start().ok());
     if (own_threads) {
@@ -137,6 +141,171 @@ TEST_F(SessionTest, EachSideReadsAndWritesWhatTheOtherHasPublished) {
       EXPECT_EQ(back, written) << size;
     }
   }
+}
+
+// What a client was told.
+class Heard {
+ public:
+  std::function<void(const SessionEvent&)> on_event() {
+    return [this](const SessionEvent& event) {
+      const absl::MutexLock lock(&mutex_);
+      events_.push_back(event);
+      thread_ = std::this_thread::get_id();
+    };
+  }
+  // The next one.
+  SessionEvent Next() {
+    const absl::MutexLock lock(&mutex_);
+    const auto there = [this] { return read_ < events_.size(); };
+    if (!mutex_.AwaitWithTimeout(absl::Condition(&there),
+                                 absl::FromChrono(kLong))) {
+      ADD_FAILURE() << "nothing was told";
+      return {};
+    }
+    return events_[read_++];
+  }
+  size_t count() {
+    const absl::MutexLock lock(&mutex_);
+    return events_.size();
+  }
+  std::thread::id thread() {  // that told the last one
+    const absl::MutexLock lock(&mutex_);
+    return thread_;
+  }
+
+ private:
+  absl::Mutex mutex_;
+  std::vector<SessionEvent> events_;
+  size_t read_ = 0;
+  std::thread::id thread_;
+};
+
+std::thread::id ThreadOf(Session& session) {
+  std::thread::id thread;
+  EXPECT_TRUE(
+      session.impl()
+          .OnReactor([&](auto&) { thread = std::this_thread::get_id(); },
+                     api::After(kLong))
+          .ok());
+  return thread;
+}
+
+TEST_F(SessionTest, AClientHearsOfTheDrainOfItsServerWhichTakesNoMoreSessions) {
+  Heard heard;
+  Connect({.reconnect = kLong},
+          {.reconnect = kLong, .on_event = heard.on_event()});
+  server_->Drain(7s);
+  const SessionEvent event = heard.Next();
+  EXPECT_EQ(event.kind, SessionEvent::Kind::kDraining);
+  EXPECT_EQ(event.grace, 7s);
+  EXPECT_EQ(heard.thread(), ThreadOf(client_));
+  const absl::Status refused =
+      Session::Connect(*near_, server_->address(), {}, kLong).status();
+  EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
+  for (const std::string& word :
+       {std::string("draining"), server_->address()}) {
+    EXPECT_NE(refused.message().find(word), std::string::npos) << refused;
+  }
+  // The one that is there goes on, and makes lost connections anew.
+  LoseLinks(client_, {0, 1});
+  auto [ours, theirs] = Open(StreamClass::kLatency);
+  ExpectEcho(ours, theirs, 5000, 1);
+}
+
+TEST_F(SessionTest, AClientHearsWhichRegionOfThoseItUsesIsWithdrawn) {
+  Heard heard;
+  Connect({}, {.on_event = heard.on_event()});
+  std::vector<std::byte> memory(4096);
+  const auto publish = [&](const char* name) {
+    return OrDie(serving_.Publish(name, memory, {.read = true}, kLong));
+  };
+  Region used = publish("used"), unused = publish("unused"),
+         dropped = publish("dropped");
+  const RemoteRegion region = OrDie(client_.Lookup("used", kLong));
+  OrDie(client_.Lookup("dropped", kLong));
+  for (Region* const each : {&unused, &dropped, &used}) {
+    ASSERT_TRUE(each->Withdraw(kLong).ok());
+  }
+  server_->Drain();
+  const SessionEvent event = heard.Next();
+  EXPECT_EQ(event.kind, SessionEvent::Kind::kRegionWithdrawn);
+  EXPECT_EQ(event.region, "used");
+  EXPECT_TRUE(region.withdrawn());
+  EXPECT_EQ(heard.thread(), ThreadOf(client_));
+  EXPECT_EQ(heard.Next().kind, SessionEvent::Kind::kDraining);
+}
+
+TEST_F(SessionTest, AnApplicationOfOneThreadHearsEventsWhileItPolls) {
+  Heard heard;
+  Connect({}, {.on_event = heard.on_event()}, false);
+  server_->Drain();
+  EXPECT_TRUE(near_->hub().engine().RunUntil(
+      [&heard] { return heard.count() == 1; }, api::After(kLong)));
+  EXPECT_EQ(heard.thread(), std::this_thread::get_id());
+}
+
+TEST_F(SessionTest, TheEndOfASessionWaitsForItsOnEventAndThenNothingIsTold) {
+  std::promise<void> called, ends;
+  std::atomic<bool> gone{false};
+  std::atomic<int> calls{0};
+  Connect({}, {.on_event = [&](const SessionEvent&) {
+            ++calls;
+            called.set_value();
+            EXPECT_EQ(ends.get_future().wait_for(kLong),
+                      std::future_status::ready);
+            for (int i = 0; i < 10; ++i) std::this_thread::yield();
+            EXPECT_FALSE(gone);
+          }});
+  auto [ours, theirs] = Open(StreamClass::kLatency);
+  server_->Drain();
+  ASSERT_EQ(called.get_future().wait_for(kLong), std::future_status::ready);
+  std::thread other([&] {
+    ends.set_value();
+    client_ = Session();
+    gone = true;
+  });
+  other.join();
+  // A stream keeps the connections, and with them the watch.
+  server_->Drain();
+  ExpectEcho(ours, theirs, 100, 1);
+  ours = Stream();
+  near_.reset();
+  EXPECT_EQ(calls, 1);
+}
+
+TEST_F(SessionTest, ASessionMayGoInItsOnEvent) {
+  std::promise<void> gone;
+  Connect({}, {.on_event = [&](const SessionEvent&) {
+            client_ = Session();
+            gone.set_value();
+          }});
+  server_->Drain();
+  ASSERT_EQ(gone.get_future().wait_for(kLong), std::future_status::ready);
+  EXPECT_TRUE(serving_.impl().AwaitEnd(api::After(kLong)));
+}
+
+TEST_F(SessionTest, ASessionMayGoWhileItsServerTells) {
+  for (int round = 0; round < 10; ++round) {
+    Heard heard;
+    Connect({}, {.on_event = heard.on_event()});
+    std::thread other([this] { server_->Drain(); });
+    client_ = Session();
+    const size_t told = heard.count();
+    other.join();
+    near_.reset();
+    EXPECT_EQ(heard.count(), told);
+    serving_ = Session();
+    server_.reset();
+  }
+}
+
+TEST_F(SessionTest, ASessionThatIsWatchedEndsWithoutItsControlPlane) {
+  Heard heard;
+  Connect({}, {.on_event = heard.on_event()});
+  server_.reset();
+  client_ = Session();
+  near_.reset();
+  EXPECT_EQ(heard.count(), 0u);
 }
 
 // As a thread of the control plane's does that has an event to tell of.
@@ -557,6 +726,59 @@ TEST_F(SessionTest, StatisticsAreOfTheSessionItsConnectionsAndItsStreams) {
             std::string::npos)
       << client_.Describe();
   EXPECT_TRUE(absl::IsCancelled(ours.Await(waiting)));
+}
+
+// By default an end of a session takes about 1 MiB to send from, and 1.3 MiB to
+// receive into.
+TEST_F(SessionTest, TheSessionsThatAReactorOpensShareItsMemory) {
+  constexpr uint64_t kMuch = uint64_t{1} << 30, kOne = 3 << 19;  // 1.5 MiB
+  struct {
+    Reactor::Options options;
+    const char* budget;
+  } const cases[] = {{{.send_memory = kOne, .receive_memory = kMuch},
+                      "send memory of all sessions of the reactor"},
+                     {{.send_memory = kMuch, .receive_memory = kOne},
+                      "receive memory of all sessions of the reactor"}};
+  for (const auto& each : cases) {
+    Connect({}, {}, true, each.options);
+    const auto another = [this] {
+      return Session::Connect(*near_, server_->address(), {}, kLong);
+    };
+    const absl::Status refused = another().status();
+    EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
+    EXPECT_NE(refused.message().find(each.budget), std::string::npos)
+        << refused;
+    // A session that has gone gives its memory back, soon.
+    client_ = Session();
+    const Instant limit = api::After(kLong);
+    absl::StatusOr<Session> next = another();
+    while (!next.ok() && Clock::Monotonic().Now() < limit) next = another();
+    EXPECT_TRUE(next.ok()) << next.status();
+    next = Session();
+    serving_ = Session();
+    server_.reset();
+    near_.reset();
+  }
+}
+
+TEST_F(SessionTest, AMessageThatTheReactorsMemoryCannotHoldIsRefusedByItsName) {
+  Connect({}, {}, true, {.receive_memory = 4 << 20});
+  auto [ours, theirs] = Open(StreamClass::kBulk);
+  const std::vector<std::byte> sent = MessageOf(6'000'000, 1);
+  SendOperation send;
+  send.set_piece({.bytes = sent});
+  theirs.Send(send);
+  const absl::Status refused = ours.Receive(kLong).status();
+  EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
+  EXPECT_NE(
+      refused.message().find("receive memory of all sessions of the reactor"),
+      std::string::npos)
+      << refused;
+  // It is still there for memory of the application's own.
+  std::vector<std::byte> back(sent.size());
+  EXPECT_EQ(OrDie(ours.ReceiveInto(back, kLong)), sent.size());
+  EXPECT_EQ(back, sent);
+  EXPECT_TRUE(theirs.Await(send).ok());
 }
 
 TEST_F(SessionTest, WhoCannotBeReachedIsNamed) {

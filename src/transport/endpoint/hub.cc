@@ -29,7 +29,8 @@ int NumaNodeOf(absl::string_view device) {
 
 }  // namespace
 
-Hub::Hub(std::unique_ptr<Engine> engine) : engine_(std::move(engine)) {}
+Hub::Hub(std::unique_ptr<Engine> engine, ClientMemory memory)
+    : client_memory_(std::move(memory)), engine_(std::move(engine)) {}
 
 Hub::~Hub() {
   engine_->Stop();

@@ -21,6 +21,7 @@
 #include "base/fd.h"
 #include "base/mpsc_ring.h"
 #include "nd/operation.h"
+#include "transport/memory/budget.h"
 #include "transport/reactor/engine.h"
 #include "verbs/cm.h"
 #include "verbs/completion.h"
@@ -67,9 +68,15 @@ class ForeignReleases : private Submission {
   std::vector<Release> more_;  // under its mutex
 };
 
+// Of all sessions together that a reactor opens as their client; null: without
+// a limit.
+struct ClientMemory {
+  std::shared_ptr<Budget> send{}, receive{};
+};
+
 class Hub {
  public:
-  explicit Hub(std::unique_ptr<Engine> engine);
+  explicit Hub(std::unique_ptr<Engine> engine, ClientMemory memory = {});
   ~Hub();
   Hub(const Hub&) = delete;
   Hub& operator=(const Hub&) = delete;
@@ -89,6 +96,7 @@ class Hub {
   absl::StatusOr<std::shared_ptr<HubDevice>> Device(absl::string_view name,
                                                     Instant deadline);
   ForeignReleases& releases() { return *releases_; }
+  const ClientMemory& client_memory() const { return client_memory_; }
 
   // --- the engine's thread ---
 
@@ -109,6 +117,7 @@ class Hub {
   void OnCmNews();
   void DestroyBuried();
 
+  const ClientMemory client_memory_;
   const std::unique_ptr<Engine> engine_;
   const std::unique_ptr<ForeignReleases> releases_ =
       std::make_unique<ForeignReleases>(*engine_);

@@ -13,8 +13,16 @@ absl::StatusOr<std::unique_ptr<Reactor>> Reactor::Create(
   ND_ASSIGN_OR_RETURN(std::unique_ptr<transport::Engine> engine,
                       transport::Engine::Create({.progress = options.progress,
                                                  .spin = options.spin}));
-  return std::unique_ptr<Reactor>(
-      new Reactor(std::make_unique<transport::Hub>(std::move(engine))));
+  const auto budget = [](const char* name, uint64_t bytes) {
+    return std::make_shared<transport::Budget>(name, bytes);
+  };
+  return std::unique_ptr<Reactor>(new Reactor(std::make_unique<transport::Hub>(
+      std::move(engine),
+      transport::ClientMemory{
+          .send = budget("send memory of all sessions of the reactor",
+                         options.send_memory),
+          .receive = budget("receive memory of all sessions of the reactor",
+                            options.receive_memory)})));
 }
 
 Reactor::Reactor(std::unique_ptr<transport::Hub> hub) : hub_(std::move(hub)) {}

@@ -142,7 +142,7 @@ SessionCore::Access* SessionCore::BeginAccess(AccessOperation& operation,
   if (free == accesses_.end()) return nullptr;
   absl::Status ready;
   if (Copies(operation)) ready = MakePlaces();
-  if (absl::IsResourceExhausted(ready)) return nullptr;
+  if (MayComeBack(ready)) return nullptr;
   if (stream == nullptr) OperationQueue::Remove(operation);
   Access& access = *free;
   access.used = true;

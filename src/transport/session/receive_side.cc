@@ -273,8 +273,8 @@ bool ReceiveSide::StartTransfer(Record& record, ReceiveOperation& operation) {
       operation,
       absl::ResourceExhaustedError(absl::StrCat(
           "the next message has ", record.size,
-          " bytes, more than the session may hold",
-          operation.loan() ? ": receive it into memory of your own"
+          " bytes, more than the session may hold: ", granted.message(),
+          operation.loan() ? "; receive it into memory of your own"
                            : absl::StrCat("; and of its own memory: ",
                                           std::string(target.message())))));
   return true;

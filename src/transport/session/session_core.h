@@ -396,6 +396,11 @@ class SessionCore {
   // statistics.cc
   Duration OldestSend(const Stream* stream, Instant now) const;
 
+  // Memory is wanting that this session itself will give back. Nobody would
+  // tell it of what others do.
+  bool MayComeBack(const absl::Status& status) const {
+    return absl::IsResourceExhausted(status) && lent_ > 0;
+  }
   bool MayLoan() const {
     return free_slots_.size() > size_t{links_down_} * layout_.slots;
   }
@@ -445,6 +450,7 @@ class SessionCore {
   std::vector<uint32_t> free_granted_;
   std::vector<Stream*> want_memory_, retrying_;
   uint64_t ahead_ = 0;
+  size_t lent_ = 0;  // buffers for messages of streams
 
   // Each has a place of kAccessPlace bytes for a short range, all of them in
   // memory that is there with the first.

@@ -149,6 +149,7 @@ void Stream::SlotReturned(ReceiveSlot& slot) {
 
 void Stream::FreeBuffer(const Registered& buffer) {
   core_.memory_.Free(buffer);
+  --core_.lent_;
   if (!core_.want_memory_.empty()) core_.retry_memory_ = true;
 }
 
@@ -185,7 +186,13 @@ absl::StatusOr<Registered> Stream::Allocate(uint64_t size, bool ahead) {
     return enough;
   }
   absl::StatusOr<Registered> buffer = core_.memory_.Allocate(size);
-  if (buffer.ok() && ahead) core_.ahead_ += size;
+  if (!buffer.ok()) {
+    return core_.MayComeBack(buffer.status())
+               ? buffer.status()
+               : absl::OutOfRangeError(buffer.status().message());
+  }
+  ++core_.lent_;
+  if (ahead) core_.ahead_ += size;
   return buffer;
 }
 
