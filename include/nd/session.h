@@ -91,9 +91,10 @@ class Session {
     // ends with UNAVAILABLE.
     std::chrono::nanoseconds reconnect{};
     // Called on the reactor's thread, where it must not block, with what the
-    // server tells, in its order; of regions, with those that a RemoteRegion is
-    // here of. It may be called before Connect has returned. Once the control
-    // plane is lost nothing more is told; the session goes on.
+    // server tells, in its order; of withdrawn regions with those that this
+    // side has a RemoteRegion of, which says so by then. It may be called
+    // before Connect has returned. Once the connection to the control plane is
+    // lost nothing more is told, and the session goes on.
     std::function<void(const SessionEvent&)> on_event{};
   };
 
