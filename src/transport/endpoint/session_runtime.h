@@ -149,7 +149,6 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   SessionOwner* owner_;
   std::shared_ptr<verbs::ProtectionDomain> pd_;
   uint32_t max_pieces_ = 1;
-  uint64_t max_write_ = 0;
   // Of all links: to poll one that is empty may cost more than what comes.
   std::shared_ptr<verbs::CompletionQueue> cq_;
 
