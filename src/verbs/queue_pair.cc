@@ -175,6 +175,13 @@ ibv_qp* CreateQp(const ProtectionDomain& pd, const QueuePair::Options& options,
   return qp;
 }
 
+// By the device, from several elements: with ibv_wr_set_sge_list, rxe's
+// provider in rdma-core 44 takes each for as long as the first one.
+// ibv_post_send adds them up.
+bool IsGathered(const SendRequest& request) {
+  return request.sges.size() > 1 && (request.flags & IBV_SEND_INLINE) == 0;
+}
+
 }  // namespace
 
 const char* QpStateName(ibv_qp_state state) {
@@ -433,7 +440,9 @@ absl::Status QueuePair::Post(std::span<const SendRequest> requests) {
   const uint32_t old_head = send_head_, old_unsignaled = unsignaled_;
   uint32_t posted = 0;
   absl::Status status =
-      qp_ex_ != nullptr ? PostByWrApi(requests) : PostByList(requests, &posted);
+      qp_ex_ != nullptr && !std::ranges::any_of(requests, IsGathered)
+          ? PostByWrApi(requests)
+          : PostByList(requests, &posted);
   if (!status.ok()) [[unlikely]] {
     send_head_ = old_head + posted;
     if (posted == 0) unsignaled_ = old_unsignaled;
@@ -476,11 +485,11 @@ absl::Status QueuePair::PostByWrApi(std::span<const SendRequest> requests) {
     if (!has_data) continue;
     if ((flags & IBV_SEND_INLINE) != 0) {
       SetInlineData(request.sges);
-    } else if (request.sges.size() == 1) {
+    } else if (request.sges.empty()) {
+      ibv_wr_set_sge_list(qp_ex_, 0, nullptr);
+    } else {
       const ibv_sge& sge = request.sges.front();
       ibv_wr_set_sge(qp_ex_, sge.lkey, sge.addr, sge.length);
-    } else {
-      ibv_wr_set_sge_list(qp_ex_, request.sges.size(), request.sges.data());
     }
   }
   const int error = ibv_wr_complete(qp_ex_);

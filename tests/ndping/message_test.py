@@ -17,7 +17,16 @@ CLASSES = ("latency", "bulk")
 SIZES = "0,1,8160,8161,64K"
 
 
-class Messages(scenario.ScenarioTest):
+class MessageTest(scenario.ScenarioTest):
+    def assert_ping_passes(self, stream_class: str) -> None:
+        done = scenario.ndping("ping", *TO, "--stream-class", stream_class, "--count", "3",
+                               "--interval", "10ms", "--verify")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("3 transmitted, 3 received", done.stdout)
+        self.assertIn("every byte that came back was right", done.stdout)
+
+
+class Messages(MessageTest):
     def check(self, *arguments: str) -> dict:
         with self.subTest(" ".join(arguments)):
             result = self.assert_passes(*arguments, "--verify")
@@ -43,11 +52,7 @@ class Messages(scenario.ScenarioTest):
     def test_ping_in_both_classes(self):
         with scenario.server("--address", PEER):
             for stream_class in CLASSES:
-                done = scenario.ndping("ping", *TO, "--stream-class", stream_class, "--count",
-                                       "3", "--interval", "10ms", "--verify")
-                self.assertEqual(done.returncode, 0, done.stderr)
-                self.assertIn("3 transmitted, 3 received", done.stdout)
-                self.assertIn("every byte that came back was right", done.stdout)
+                self.assert_ping_passes(stream_class)
 
     def test_layouts_and_streams(self):
         with scenario.server("--address", PEER):
@@ -74,6 +79,27 @@ class Messages(scenario.ScenarioTest):
         with scenario.server("--address", scenario.PEER6):
             self.check("lat", scenario.PEER6, "--from", scenario.LOCAL6, "--over", "message",
                        "--iterations", "20")
+
+
+class MessagesLoss(MessageTest):
+    """Few messages: one that is lost alone costs the connection manager's timeout,
+    two seconds."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.enterContext(scenario.packets_lost(0.01))
+
+    def test_everything_arrives_once_though_one_packet_in_a_hundred_is_lost(self):
+        with scenario.server("--address", PEER):
+            # Each two of these ways meet.
+            for kind, stream_class, layout in (
+                    ("lat", "latency", ()), ("bw", "latency", ("--ring", "--digest")),
+                    ("bw", "bulk", ("--digest",)), ("lat", "bulk", ("--ring",))):
+                result = self.assert_passes(
+                    kind, *TO, "--stream-class", stream_class, *layout, "--cq", "event",
+                    "--size", "64,20000", "--iterations", "20", "--warmup", "0", "--verify")
+                self.assert_all_verified(result)
+            self.assert_ping_passes("bulk")
 
 
 class MessagesBadCases(scenario.ScenarioTest):

@@ -157,6 +157,20 @@ TEST(DataPath, FetchAddReturnsWhatWasThere) {
   EXPECT_EQ(WordAt(pair.b, 0), 2u);
 }
 
+TEST(DataPath, ElementsOfSeveralLengthsAreOneMessage) {
+  HandPair pair({.qp = {.max_send_sge = 3}});
+  FillWith(pair.a.memory, 2029, 4);
+  const ibv_sge from[] = {pair.a.Sge(0, 24), pair.a.Sge(24, 2000),
+                          pair.a.Sge(2024, 5)};
+  const ibv_sge to = pair.b.Sge(0, 4096);
+  ASSERT_TRUE(pair.b.qp->PostReceive(1, {&to, 1}).ok());
+  ASSERT_TRUE(pair.a.qp->Post({.flags = IBV_SEND_SIGNALED, .sges = from}).ok());
+
+  EXPECT_EQ(HandPair::WaitFor(pair.b).byte_len, 2029u);
+  EXPECT_TRUE(std::equal(pair.a.memory.begin(), pair.a.memory.begin() + 2029,
+                         pair.b.memory.begin()));
+}
+
 TEST(DataPath, GatheredInlineDataArrivesThoughItsBufferIsReused) {
   HandPair pair({.qp = {.max_send_sge = 3, .max_inline = 64}});
   FillWith(pair.a.memory, 64, 4);

@@ -23,6 +23,9 @@ class SessionPair {
   ~SessionPair();
 
   SessionCore& core(size_t side) { return *sides_[side]->core; }
+  const std::shared_ptr<verbs::ProtectionDomain>& pd(size_t side) const {
+    return sides_[side]->pd;
+  }
   // Moves one end's QP to the error state, as a broken connection would.
   void Break(size_t side, uint32_t link);
   // Polls both ends until `done`; false after 20 s.

@@ -154,5 +154,37 @@ TEST_F(SessionOnVerbs, AReceiveIntoMemoryOfTheApplicationsIsFilledByThePeer) {
   exchange.ExpectAllSent();
 }
 
+TEST_P(SessionOnVerbsByLayout, RegisteredMemoryIsUsedWhereItLies) {
+  SessionPair pair(Layout());
+  std::vector<std::byte> from = MessageOf(3 << 20, 1), into(from.size());
+  const auto source =
+      verbs::MemoryRegion::Register(pair.pd(0), from, IBV_ACCESS_LOCAL_WRITE);
+  const auto target = verbs::MemoryRegion::Register(
+      pair.pd(1), into, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+  ASSERT_TRUE(source.ok() && target.ok());
+  for (const MessageClass each :
+       {MessageClass::kLatency, MessageClass::kBulk}) {
+    Exchange exchange(pair, each);
+    for (const size_t size : {size_t{64}, size_t{8160}, from.size()}) {
+      std::ranges::fill(into, std::byte{});
+      SendOperation send;
+      send.set_piece({.bytes = std::span(from).first(size),
+                      .lkey = (*source)->lkey(),
+                      .registered = true});
+      ReceiveOperation receive;
+      receive.set_into(
+          {.bytes = into, .rkey = (*target)->rkey(), .registered = true});
+      exchange.to->Receive(receive);
+      exchange.from->Send(send);
+      ASSERT_TRUE(pair.Run([&] { return receive.done() && send.done(); }));
+      EXPECT_TRUE(send.status().ok()) << send.status();
+      ASSERT_TRUE(receive.status().ok()) << receive.status();
+      ASSERT_EQ(receive.size(), size);
+      EXPECT_TRUE(std::equal(from.begin(), from.begin() + ptrdiff_t(size),
+                             into.begin()));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace nd::transport
