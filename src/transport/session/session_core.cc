@@ -183,8 +183,9 @@ void SessionCore::MaybeForget(Stream& stream) {
   const bool over = state_ == State::kEnded || !stream.end_.ok() ||
                     (stream.finish_sent_ && stream.receiving_.finished());
   if (!over || !stream.closed_ || stream.references_ != 0 || stream.ready_ ||
-      stream.memory_wanted_ || stream.transfer_wanted_ ||
-      stream.access_wanted_ || !stream.receiving_.idle()) {
+      !stream.to_send_.empty() || stream.memory_wanted_ ||
+      stream.transfer_wanted_ || stream.access_wanted_ ||
+      !stream.receiving_.idle()) {
     return;
   }
   const auto found = streams_.find(stream.id());

@@ -19,5 +19,12 @@ TEST(SessionFuzz, NeitherPeerNorApplicationCanHangOrBreakASession) {
   }
 }
 
+// Behind one that waits for its grant, on a stream that is closed.
+TEST(SessionFuzz, ASendEndsWithASessionThatFailed) {
+  const FuzzInput input = {0x2b, 0x00, 0x00, 0x01, 0xe2, 0xb1,
+                           0xba, 0x37, 0x96, 0x00, 0x90, 0x61};
+  LLVMFuzzerTestOneInput(input.data(), input.size());
+}
+
 }  // namespace
 }  // namespace nd::soft
