@@ -9,8 +9,8 @@
 #include <array>
 #include <atomic>
 #include <chrono>
-#include <future>
 #include <fstream>
+#include <future>
 #include <memory>
 #include <span>
 #include <string>
