@@ -49,6 +49,16 @@ TEST(Doctor, SaysHowToGetSoftRoceOnAHostWithoutRdma) {
                            "No such file", "modprobe rdma_ucm"));
 }
 
+TEST(Doctor, AsksForNothingOfTheKernelWhereTheDeviceIsInUserSpace) {
+  DoctorFacts facts = HealthyHost();
+  facts.in_user_space = true;
+  facts.modules.clear();
+  facts.nodes = {{"/dev/infiniband/rdma_cm", ENOENT}};
+  const auto checks = Diagnose(facts);
+  EXPECT_FALSE(AnyFailed(checks)) << FormatChecks(checks);
+  EXPECT_THAT(checks, Says(Grade::kOk, "kernel modules", "user space", ""));
+}
+
 TEST(Doctor, TellsWhoseRefusalANodeIs) {
   DoctorFacts facts = HealthyHost();
   facts.nodes[1].open_errno = EACCES;

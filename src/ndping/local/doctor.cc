@@ -66,6 +66,10 @@ std::string HowToGetADevice(const DoctorFacts& facts) {
 }
 
 Check JudgeModules(const DoctorFacts& facts) {
+  if (facts.in_user_space) {
+    return Ok("kernel modules",
+              "none is needed: the devices are in user space");
+  }
   std::vector<std::string> there, missing;
   for (const char* name : {"ib_core", "ib_uverbs", "rdma_cm", "rdma_ucm"}) {
     const auto found = facts.modules.find(name);
@@ -123,6 +127,7 @@ Check JudgeNode(const DoctorFacts& facts, const DeviceNode& node) {
 }
 
 void JudgeNodes(const DoctorFacts& facts, std::vector<Check>& checks) {
+  if (facts.in_user_space) return;
   const auto is_uverbs = [](const DeviceNode& node) {
     return absl::StrContains(node.path, "uverbs");
   };

@@ -57,6 +57,7 @@ struct DoctorFacts {
   std::vector<DeviceNode> nodes;  // uverbs*, and rdma_cm even if it is missing
   absl::Status device_status;     // of listing devices
   std::vector<DeviceDescription> devices;
+  bool in_user_space = false;  // there are devices, and none is the kernel's
   std::vector<NetInterface> interfaces;
   std::optional<uint64_t> memlock;  // bytes; none: no limit
   bool ipc_lock = false;            // CAP_IPC_LOCK: the limit does not count

@@ -4,6 +4,7 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -48,6 +49,13 @@ std::map<std::string, bool> GatherModules() {
     modules[name] = Exists(fs::path("/sys/module") / name) || Exists(made);
   }
   return modules;
+}
+
+// By the system call itself: a device in user space shows files of its own to
+// libc's.
+bool IsKernels(const DeviceDescription& device) {
+  const std::string path = absl::StrCat("/sys/class/infiniband/", device.name);
+  return syscall(SYS_faccessat, AT_FDCWD, path.c_str(), F_OK) == 0;
 }
 
 DeviceNode TryNode(const std::string& path) {
@@ -154,6 +162,8 @@ DoctorFacts GatherFacts(const DoctorOptions& options,
   auto devices = GatherDevices();
   facts.device_status = devices.status();
   if (devices.ok()) facts.devices = *std::move(devices);
+  facts.in_user_space =
+      !facts.devices.empty() && std::ranges::none_of(facts.devices, IsKernels);
   if (!options.peer.empty()) {
     facts.route.emplace();
     facts.route->status = FindRoute(options, cancel, *facts.route);
