@@ -13,7 +13,6 @@
 namespace nd::ndping {
 namespace {
 
-
 class ConnectTest : public verbs::RdmaTest,
                     public ::testing::WithParamInterface<int> {
  protected:
