@@ -336,15 +336,15 @@ void SessionRuntime::PumpAll(Instant now) {
 
 bool SessionRuntime::Turn(Instant now) {
   in_turn_ = true;
-  // What the application wants to send does not wait for a look at the queue,
-  // which is mostly empty then: it is what its next completion answers.
-  // Links that end by their time are known to NextDeadline.
   if (memory_->copying()) {
     memory_->TakeCopied([this](uint32_t stage) {
       core_->OnCopied(stage);
       called_ = true;
     });
   }
+  // What the application wants to send does not wait for a look at the queue,
+  // which is mostly empty then: it is what its next completion answers.
+  // Links that end by their time are known to NextDeadline.
   sent_ = called_;
   if (called_ || pump_due_ || now >= pump_at_) PumpAll(now);
   const bool came = TakeCompletions(now);

@@ -2,7 +2,6 @@
 
 #include <infiniband/verbs.h>
 
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -79,11 +78,7 @@ void PoolMemory::TakeCopied(absl::FunctionRef<void(uint32_t)> copied) {
   });
 }
 
-void PoolMemory::AwaitCopies() {
-  while (copying()) {
-    TakeCopied([](uint32_t) {});
-    std::this_thread::yield();
-  }
-}
+// Its end does the waiting, and the rest of the copying.
+void PoolMemory::AwaitCopies() { copies_.reset(); }
 
 }  // namespace nd::transport

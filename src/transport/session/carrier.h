@@ -121,7 +121,8 @@ class SessionMemory {
   // is, and SessionCore::OnCopied says when it is done.
   virtual bool Copy(uint32_t stage, std::span<const std::byte> from,
                     std::byte* to) = 0;
-  // Waits for copies that go on, which OnCopied will not be called for.
+  // Waits for copies that go on, which OnCopied will not be called for. No copy
+  // is made after that.
   virtual void AwaitCopies() = 0;
 };
 

@@ -217,13 +217,12 @@ class SessionCore {
     std::vector<Registered> registered;  // what was registered for it
     uint64_t written = 0;                // handed to links, from the start
     uint64_t chunk = 0;
-    uint32_t in_flight = 0;  // WRITEs, and what is on_stage
+    uint32_t in_flight = 0;  // WRITEs, and parts on their way to one
     uint32_t used = 0;       // links, by bit
     uint32_t unmarked = 0;   // those whose mark is to be posted
     uint32_t marked = 0;     // those whose mark has arrived
     // Its memory has no keys: it goes by way of stages.
     bool staged = false;
-    uint32_t on_stage = 0;  // parts that are not yet with a link
     bool by_immediate = false;
     bool lost = false;     // a link that was used: all is written again
     bool queued = false;   // in writing_
@@ -303,8 +302,8 @@ class SessionCore {
   bool WriteNext(Outgoing& transfer);
   bool WriteMark(Outgoing& transfer);
   void PostWrite(Outgoing& transfer, Link& link, const LocalPiece& from,
-                 uint64_t offset, const LinkWork& work,
-                 std::optional<uint32_t> immediate);
+                 uint64_t offset, std::optional<uint32_t> immediate,
+                 uint8_t staged = 0);
   void LoseWrites(uint32_t link);
   Link* LinkForWrite(bool immediate, bool read);
   void GoOn(Outgoing& transfer);
@@ -329,6 +328,7 @@ class SessionCore {
     return std::ranges::any_of(
         stages_, [=](const Stage& each) { return each.state == state; });
   }
+  bool HasUnposted(const Outgoing& transfer) const;
   void StageNext(Outgoing& transfer);
   bool WriteStages();
   void LeaveStage(Stage& stage);

@@ -25,6 +25,15 @@ SessionCore::Stage* SessionCore::FreeStage() {
   return found == stages_.end() ? nullptr : &*found;
 }
 
+// Parts of it that no link has yet.
+bool SessionCore::HasUnposted(const Outgoing& transfer) const {
+  return std::ranges::any_of(stages_, [&](const Stage& each) {
+    return each.transfer == &transfer &&
+           (each.state == Stage::State::kCopying ||
+            each.state == Stage::State::kCopied);
+  });
+}
+
 // Begins to copy the next part of a transfer, where there is a place for it.
 void SessionCore::StageNext(Outgoing& transfer) {
   Stage* const stage = FreeStage();
@@ -42,7 +51,6 @@ void SessionCore::StageNext(Outgoing& transfer) {
   }
   transfer.written += stage->length;
   ++transfer.in_flight;
-  ++transfer.on_stage;
   const auto number = static_cast<uint32_t>(stage - stages_.data());
   if (memory_.Copy(number, {from.data, stage->length}, stage->memory.data)) {
     OnCopied(number);
@@ -58,11 +66,10 @@ bool SessionCore::WriteStages() {
   for (Stage& stage : stages_) {
     if (stage.state != Stage::State::kCopied) continue;
     Outgoing& transfer = *stage.transfer;
-    Link* const link =
-        transfer.goes_on() ? LinkForWrite(false, false) : nullptr;
-    if (transfer.goes_on() && link == nullptr) return false;
+    const bool goes_on = transfer.goes_on();
+    Link* const link = goes_on ? LinkForWrite(false, false) : nullptr;
+    if (goes_on && link == nullptr) return false;
     --transfer.in_flight;
-    --transfer.on_stage;
     if (link == nullptr) {
       LeaveStage(stage);
     } else {
@@ -72,9 +79,8 @@ bool SessionCore::WriteStages() {
                 {.data = stage.memory.data,
                  .length = stage.length,
                  .lkey = stage.memory.lkey},
-                stage.offset,
-                {.staged = static_cast<uint8_t>(&stage - stages_.data() + 1)},
-                std::nullopt);
+                stage.offset, std::nullopt,
+                static_cast<uint8_t>(&stage - stages_.data() + 1));
     }
     GoOn(transfer);
   }

@@ -136,7 +136,7 @@ void SessionCore::GoOn(Outgoing& transfer) {
   if (more || transfer.unmarked != 0) {
     // A mark is behind all that its link carries.
     const bool waits = transfer.staged &&
-                       (more ? FreeStage() == nullptr : transfer.on_stage > 0);
+                       (more ? FreeStage() == nullptr : HasUnposted(transfer));
     if (waits || transfer.queued) return;
     transfer.queued = true;
     writing_.Push(&transfer);
@@ -186,7 +186,6 @@ void SessionCore::EndTransfer(Outgoing& transfer, absl::Status status) {
   transfer.pieces.clear();
   transfer.in_flight = 0;
   transfer.staged = transfer.by_immediate = false;
-  transfer.on_stage = 0;
   transfer.end = absl::OkStatus();
   transfer.revoked = false;
   transfer.state = Outgoing::State::kFree;
@@ -336,7 +335,7 @@ bool SessionCore::WriteNext(Outgoing& transfer) {
   }
   const uint64_t offset = transfer.written;
   transfer.written += from.length;
-  PostWrite(transfer, *link, from, offset, {}, immediate);
+  PostWrite(transfer, *link, from, offset, immediate);
   return true;
 }
 
@@ -350,7 +349,7 @@ bool SessionCore::WriteMark(Outgoing& transfer) {
   const LocalPiece& any =
       transfer.staged ? stages_[0].memory : transfer.pieces[0];
   PostWrite(transfer, link, {.data = any.data, .length = 0, .lkey = any.lkey},
-            0, {.mark = true},
+            0,
             WrittenImmediate{.slot = static_cast<uint16_t>(transfer.grant.slot),
                              .transfer = transfer.id,
                              .mark = true}
@@ -360,8 +359,7 @@ bool SessionCore::WriteMark(Outgoing& transfer) {
 
 void SessionCore::PostWrite(Outgoing& transfer, Link& link,
                             const LocalPiece& from, uint64_t offset,
-                            const LinkWork& work,
-                            std::optional<uint32_t> immediate) {
+                            std::optional<uint32_t> immediate, uint8_t staged) {
   if (immediate) ++link.sent;
   link.counters.bytes_written += from.length;
   transfer.used |= 1u << link.index;
@@ -373,9 +371,9 @@ void SessionCore::PostWrite(Outgoing& transfer, Link& link,
       immediate, true);
   link.works.Push({.kind = LinkWork::Kind::kWrite,
                    .takes_receive = immediate.has_value(),
-                   .mark = work.mark,
+                   .mark = from.length == 0,
                    .transfer = PlaceOf(transfer.id),
-                   .staged = work.staged,
+                   .staged = staged,
                    .count = from.length});
   link.unsignaled = 0;
 }
