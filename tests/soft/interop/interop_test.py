@@ -5,11 +5,11 @@ usage: interop_test.py NDSOFT LATE_CONNECT GUEST_DIR RESULT_DIR
                        [unittest's arguments]
 
 NDSOFT is the program `ndsoft`, LATE_CONNECT the library that rdma_cm's clients
-are preloaded with (late_connect.cc), GUEST_DIR is as for guest.py --dir. One guest is
-booted, with a tap between it and a network namespace of this test's own, and
-each pair of programs runs twice, with the server at either end. What went over
-the tap is kept in RESULT_DIR, a capture for each test class, and is held to the
-rules of wire_rules.py.
+are preloaded with (programs/late_connect.cc), GUEST_DIR is as for guest.py
+--dir. One guest is booted, with a tap between it and a network namespace of
+this test's own, and each pair of programs runs twice, with the server at either
+end. What went over the tap is kept in RESULT_DIR, a capture for each test class,
+and is held to the rules of wire_rules.py.
 """
 
 import os
