@@ -45,7 +45,8 @@ class Server {
   // has no RDMA device. ALREADY_EXISTS: the port is taken.
   static absl::StatusOr<std::unique_ptr<Server>> Start(
       std::vector<Reactor*> reactors, const Options& options);
-  // No more sessions are opened; those there are go on without a control plane.
+  // The sessions that still are end with UNAVAILABLE at both ends, and so does
+  // what is under way on them: close them first for a peaceful end.
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;

@@ -18,6 +18,18 @@ constexpr control::Backoff::Options kPauses{
     .first = std::chrono::milliseconds(20), .longest = std::chrono::seconds(5)};
 constexpr Duration kCloseTime = std::chrono::seconds(5);
 
+// Whether that was the answer of a server that has no such session any more.
+bool FailIfUnknown(SessionImpl& session, const absl::Status& answer) {
+  if (!absl::IsNotFound(answer)) return false;
+  session.Fail(Annotate(answer, "the server has ended the session"));
+  return true;
+}
+
+void TellWithdrawn(SessionImpl& session, const std::string& name) {
+  session.Tell(
+      {.kind = nd::SessionEvent::Kind::kRegionWithdrawn, .region = name});
+}
+
 }  // namespace
 
 Dialer::Dialer(transport::Hub& hub,
@@ -47,15 +59,58 @@ absl::Status Dialer::DialAll(const std::shared_ptr<SessionImpl>& session,
     session_ = session;
   }
   ND_RETURN_IF_ERROR(DialFirst(*session, deadline));
+  return Watch(deadline);
+}
+
+absl::Status Dialer::Watch(const Deadline& deadline) {
   ND_ASSIGN_OR_RETURN(
-      watch_,
+      std::unique_ptr<control::SessionWatch> watch,
       client_->Watch(
           [weak = weak_from_this()](const control::SessionEvent& event) {
             if (const auto self = weak.lock()) self->OnEvent(event);
           },
-          // Without its control plane a session goes on.
-          [](const absl::Status&) {}, deadline, nullptr));
+          // Without its control plane a session goes on, and waits for it.
+          [weak = weak_from_this()](const absl::Status& why) {
+            if (why.ok()) return;
+            if (const auto self = weak.lock()) self->WatchLater();
+          },
+          deadline, nullptr));
+  const absl::MutexLock lock(&mutex_);
+  // The other one goes without the lock, which its callbacks take.
+  if (!hung_up_) watch_.swap(watch);
   return absl::OkStatus();
+}
+
+void Dialer::WatchLater() {
+  const absl::MutexLock lock(&mutex_);
+  if (!watch_backoff_) watch_backoff_.emplace(kPauses, random_);
+  Workers::OfProcess().RunAt(
+      Clock::Monotonic().Now() + watch_backoff_->Next(),
+      [hold = hub_.Hold(), self = shared_from_this()] { self->WatchAgain(); });
+}
+
+void Dialer::WatchAgain() {
+  std::shared_ptr<SessionImpl> session;
+  {
+    const absl::MutexLock lock(&mutex_);
+    session = session_.lock();
+  }
+  if (session == nullptr || !session->status().ok()) return;
+  const Deadline deadline = Deadline::After(kRedialTime);
+  const absl::Status watched = Watch(deadline);
+  if (!watched.ok()) {
+    if (!FailIfUnknown(*session, watched)) WatchLater();
+    return;
+  }
+  {
+    const absl::MutexLock lock(&mutex_);
+    watch_backoff_.reset();
+  }
+  // What was said meanwhile was not heard.
+  for (const std::string& name :
+       session->peer_regions().FindWithdrawn(*this, deadline)) {
+    TellWithdrawn(*session, name);
+  }
 }
 
 // What the network or a busy listener has refused is tried again in the time
@@ -97,14 +152,19 @@ void Dialer::OnEvent(const control::SessionEvent& event) {
   }
   if (session == nullptr) return;
   if (const auto* draining = std::get_if<control::Draining>(&event)) {
+    {
+      // Each watch begins with it.
+      const absl::MutexLock lock(&mutex_);
+      if (drain_told_ == draining->grace) return;
+      drain_told_ = draining->grace;
+    }
     session->Tell(
         {.kind = nd::SessionEvent::Kind::kDraining, .grace = draining->grace});
   }
   const auto* const withdrawn = std::get_if<control::RegionWithdrawn>(&event);
   if (withdrawn != nullptr &&
       session->peer_regions().Withdrawn(withdrawn->id)) {
-    session->Tell({.kind = nd::SessionEvent::Kind::kRegionWithdrawn,
-                   .region = withdrawn->name});
+    TellWithdrawn(*session, withdrawn->name);
   }
   const auto* const closed = std::get_if<control::SessionClosed>(&event);
   // A peaceful end is said on the connections.
@@ -127,10 +187,7 @@ void Dialer::DialAgain() {
   }
   if (session == nullptr || !session->status().ok()) return;
   const absl::Status again = TryAgain(*session, Deadline::After(kRedialTime));
-  if (again.code() == absl::StatusCode::kNotFound) {
-    session->Fail(Annotate(again, "the server has ended the session"));
-    return;
-  }
+  if (FailIfUnknown(*session, again)) return;
   if (!again.ok())
     ND_LOG(kInfo, session->name(), ": ",
            again.ToString(absl::StatusToStringMode::kWithNoExtraData));
@@ -170,8 +227,14 @@ absl::Status Dialer::DialLost(SessionImpl& session,
 
 void Dialer::HangUp() {
   Workers::OfProcess().Run([hold = hub_.Hold(), self = shared_from_this()] {
+    std::unique_ptr<control::SessionWatch> watch;
+    {
+      const absl::MutexLock lock(&self->mutex_);
+      self->hung_up_ = true;
+      watch.swap(self->watch_);
+    }
     // The watch's callbacks hold the dialer, which would wait for itself.
-    self->watch_.reset();
+    watch.reset();
     const absl::Status closed = self->client_->Close(
         absl::OkStatus(), Deadline::After(kCloseTime), nullptr);
     if (!closed.ok()) ND_LOG(kDebug, closed.ToString());

@@ -61,18 +61,24 @@ class Dialer final : public RegionDirectory,
   absl::Status TryAgain(SessionImpl& session, const Deadline& deadline);
   absl::Status DialLost(SessionImpl& session, const control::LinkPass& pass,
                         const Deadline& deadline);
+  absl::Status Watch(const Deadline& deadline);
+  void WatchLater();
+  void WatchAgain();
   void OnEvent(const control::SessionEvent& event);
 
   transport::Hub& hub_;
   const std::optional<verbs::SocketAddress> from_;
   std::unique_ptr<control::SessionClient> client_;
-  std::unique_ptr<control::SessionWatch> watch_;
   absl::Mutex mutex_;
+  std::unique_ptr<control::SessionWatch> watch_ ABSL_GUARDED_BY(mutex_);
+  bool hung_up_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<Duration> drain_told_ ABSL_GUARDED_BY(mutex_);  // its grace
   std::weak_ptr<SessionImpl> session_ ABSL_GUARDED_BY(mutex_);
   std::set<uint32_t> lost_ ABSL_GUARDED_BY(mutex_);
   bool dialing_ ABSL_GUARDED_BY(mutex_) = false;
   SystemRandom random_;
   std::optional<control::Backoff> backoff_ ABSL_GUARDED_BY(mutex_);
+  std::optional<control::Backoff> watch_backoff_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace nd::api

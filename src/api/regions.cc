@@ -44,14 +44,15 @@ absl::StatusOr<RemoteRegion> PeerRegions::Lookup(RegionDirectory& directory,
     return absl::NotFoundError(
         absl::StrCat("region \"", name, "\": it was withdrawn just now"));
   }
-  return Get(*found);
+  return Get(name, *found);
 }
 
-RemoteRegion PeerRegions::Get(const control::Region& region) {
+RemoteRegion PeerRegions::Get(absl::string_view name,
+                              const control::Region& region) {
   absl::erase_if(regions_,
-                 [](const auto& each) { return each.second.expired(); });
-  std::weak_ptr<transport::PeerRegion>& known = regions_[region.id];
-  if (auto same = known.lock()) return RemoteRegion(std::move(same));
+                 [](const auto& each) { return each.second.region.expired(); });
+  Known& known = regions_[region.id];
+  if (auto same = known.region.lock()) return RemoteRegion(std::move(same));
   auto found = std::make_shared<transport::PeerRegion>();
   found->id = region.id;
   found->address = region.address;
@@ -60,7 +61,7 @@ RemoteRegion PeerRegions::Get(const control::Region& region) {
   found->access = {.read = region.access.read,
                    .write = region.access.write,
                    .atomic = region.access.atomic};
-  known = found;
+  known = {.name = std::string(name), .region = found};
   return RemoteRegion(std::move(found));
 }
 
@@ -69,10 +70,33 @@ bool PeerRegions::Withdrawn(uint64_t id) {
   for (std::set<uint64_t>& each : lookups_) each.insert(id);
   const auto found = regions_.find(id);
   if (found == regions_.end()) return false;
-  const auto region = found->second.lock();
+  const auto region = found->second.region.lock();
   if (region == nullptr) return false;
   region->withdrawn.store(true, std::memory_order_relaxed);
   return true;
+}
+
+std::vector<std::string> PeerRegions::FindWithdrawn(RegionDirectory& directory,
+                                                    const Deadline& deadline) {
+  std::vector<std::pair<uint64_t, std::string>> asked;
+  {
+    const absl::MutexLock lock(&mutex_);
+    for (const auto& [id, known] : regions_) {
+      const auto region = known.region.lock();
+      if (region != nullptr && !region->withdrawn) {
+        asked.emplace_back(id, known.name);
+      }
+    }
+  }
+  std::vector<std::string> withdrawn;
+  for (auto& [id, name] : asked) {
+    const absl::StatusOr<control::Region> found =
+        directory.Lookup(name, deadline);
+    const bool gone =
+        found.ok() ? found->id != id : absl::IsNotFound(found.status());
+    if (gone && Withdrawn(id)) withdrawn.push_back(std::move(name));
+  }
+  return withdrawn;
 }
 
 absl::StatusOr<std::shared_ptr<PublishedRegion>> PublishedRegion::Publish(
@@ -88,7 +112,7 @@ absl::StatusOr<std::shared_ptr<PublishedRegion>> PublishedRegion::Publish(
           .read = access.read, .write = access.write, .atomic = access.atomic}};
   ND_RETURN_IF_ERROR(control::CheckRegion(name, its));
   ND_ASSIGN_OR_RETURN(std::unique_ptr<transport::Registration> registration,
-                      region->session_->runtime()->registrar().Register(
+                      region->session_->runtime()->registrar()->Register(
                           memory, VerbsAccess(access)));
   its.rkey = registration->keys().rkey;
   ND_ASSIGN_OR_RETURN(

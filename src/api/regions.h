@@ -10,6 +10,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
@@ -53,17 +54,25 @@ class PeerRegions {
                                       const Deadline& deadline);
   // Whether anybody has it.
   bool Withdrawn(uint64_t id);
+  // Asks for each that anybody has; the names of those that are not what they
+  // were. One that cannot be asked for stays.
+  std::vector<std::string> FindWithdrawn(RegionDirectory& directory,
+                                         const Deadline& deadline);
 
  private:
-  RemoteRegion Get(const control::Region& region)
+  struct Known {
+    std::string name;
+    std::weak_ptr<transport::PeerRegion> region;
+  };
+
+  RemoteRegion Get(absl::string_view name, const control::Region& region)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   absl::Mutex mutex_;
   // Of each Lookup that waits: what was withdrawn meanwhile. The word of that
   // and the answer may come in either order.
   std::list<std::set<uint64_t>> lookups_ ABSL_GUARDED_BY(mutex_);
-  absl::flat_hash_map<uint64_t, std::weak_ptr<transport::PeerRegion>> regions_
-      ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<uint64_t, Known> regions_ ABSL_GUARDED_BY(mutex_);
 };
 
 // A region of this side's. One thread at a time.

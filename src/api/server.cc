@@ -75,10 +75,10 @@ class Server::Impl final : public control::SessionHost,
   }
 
   void Close() {
-    if (grpc_ != nullptr) grpc_->Shutdown(kShutdownGrace);
+    // The clients are told by the calls that gRPC then lets go to their end.
     if (service_ != nullptr) service_->Close();
+    if (grpc_ != nullptr) grpc_->Shutdown(kShutdownGrace);
     grpc_.reset();
-    broker_.reset();
     std::map<uint64_t, std::shared_ptr<Incoming>> sessions;
     std::deque<Session> ready;
     {
@@ -88,8 +88,10 @@ class Server::Impl final : public control::SessionHost,
       sessions.swap(sessions_);
       ready.swap(ready_);
     }
-    // Here: what runs there may be the last to have this object.
+    // Here: what runs there may be the last to have this object. It asks the
+    // service, which needs the broker.
     workers_.Stop();
+    broker_.reset();
   }
 
   std::string address() const { return grpc_->address().ToString(); }

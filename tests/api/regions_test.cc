@@ -23,8 +23,11 @@ class Directory final : public RegionDirectory {
   absl::StatusOr<control::Region> Lookup(absl::string_view,
                                          const Deadline&) override {
     meanwhile_();
-    return control::Region{.id = 7, .size = 100, .access = {}};
+    if (id == 0) return absl::NotFoundError("");
+    return control::Region{.id = id, .size = 100, .access = {}};
   }
+
+  uint64_t id = 7;  // 0: there is none
 
  private:
   const std::function<void()> meanwhile_;
@@ -48,6 +51,20 @@ TEST(PeerRegions, OneThatNobodyHasAnyMoreIsNotInUse) {
   Directory directory([] {});
   ASSERT_TRUE(regions.Lookup(directory, "table", Deadline::After({})).ok());
   EXPECT_FALSE(regions.Withdrawn(7));
+}
+
+TEST(PeerRegions, WhatIsNotWhatItWasWasWithdrawn) {
+  for (const uint64_t now : {0, 7, 8}) {
+    PeerRegions regions;
+    Directory directory([] {});
+    const auto region = regions.Lookup(directory, "table", Deadline::After({}));
+    ASSERT_TRUE(region.ok());
+    directory.id = now;
+    const auto gone = regions.FindWithdrawn(directory, Deadline::After({}));
+    EXPECT_EQ(gone.size(), now == 7 ? 0u : 1u);
+    EXPECT_EQ(region->withdrawn(), now != 7);
+    EXPECT_TRUE(regions.FindWithdrawn(directory, Deadline::After({})).empty());
+  }
 }
 
 TEST(PeerRegions, AWithdrawalOvertakesTheAnswerThatFoundTheRegion) {
