@@ -14,7 +14,6 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
-#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -33,15 +32,16 @@ absl::Status SendFile(nd::Reactor& reactor, const std::string& server,
   auto stream = session->Open(nd::StreamClass::kBulk, "file", 1s);
   if (!stream.ok()) return stream.status();
   std::vector<std::byte> buffers(kAhead * kPiece);
+  auto memory = session->Register(buffers, nd::MemoryUse::kLocal);
+  if (!memory.ok()) return memory.status();
   std::array<nd::SendOperation, kAhead> sends;
   const auto start = std::chrono::steady_clock::now();
   uint64_t bytes = 0;
   for (size_t i = 0; file; i = (i + 1) % kAhead) {  // each with its buffer
     if (auto sent = stream->Await(sends[i]); !sent.ok()) return sent;
-    const std::span buffer = std::span(buffers).subspan(i * kPiece, kPiece);
-    file.read(reinterpret_cast<char*>(buffer.data()), kPiece);
+    file.read(reinterpret_cast<char*>(&buffers[i * kPiece]), kPiece);
     const auto got = static_cast<size_t>(file.gcount());
-    sends[i].set_piece({.bytes = buffer.first(got)});
+    sends[i].set_piece(memory->Source(i * kPiece, got));
     stream->Send(sends[i]);
     bytes += got;
     const std::chrono::duration<double> took =

@@ -121,8 +121,9 @@ class Operation : private transport::Submission {
   transport::Stream* stream_ = nullptr;
 };
 
-// Memory that a message comes from. Without the local key of a registered
-// region a short one is copied; a long one is registered, which allocates.
+// Memory that a message comes from. Where it is not registered
+// (RegisteredMemory::Source) a short message is copied; for a long one it is
+// registered, which allocates.
 struct SendPiece {
   std::span<const std::byte> bytes;
   uint32_t lkey = 0;
@@ -187,8 +188,8 @@ class Message {
 class ReceiveOperation : public Operation {
  public:
   // Where the message goes, or, by default, nowhere: then it is loaned.
-  // `registered` memory (its region allows remote writes) is filled by the
-  // peer's WRITEs directly.
+  // Registered memory (RegisteredMemory::Target) is filled by the peer's WRITEs
+  // directly.
   struct Into {
     std::span<std::byte> bytes;
     uint32_t rkey = 0;
@@ -230,8 +231,9 @@ class ReceiveOperation : public Operation {
 class AccessOperation : public Operation {
  public:
   enum class Kind { kRead, kWrite, kFetchAdd, kCompareSwap };
-  // Memory of this side's. Short ranges are copied unless they are
-  // `registered`; others are registered for as long as it is under way.
+  // Memory of this side's. Where it is not registered (RegisteredMemory::Sink)
+  // short ranges are copied; others are registered for as long as it is under
+  // way.
   struct Memory {
     std::span<std::byte> bytes;
     uint32_t lkey = 0;

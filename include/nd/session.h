@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "nd/memory.h"
 #include "nd/operation.h"
 #include "nd/reactor.h"
 #include "nd/region.h"
@@ -124,6 +125,11 @@ class Session {
   // The same as an operation; once it is done with OK, Take has the stream.
   void Accept(AcceptOperation& operation);
   Stream Take(AcceptOperation& operation);
+
+  // Registers memory for what this session sends from it and receives into it.
+  // RESOURCE_EXHAUSTED: it cannot be pinned.
+  absl::StatusOr<RegisteredMemory> Register(std::span<std::byte> memory,
+                                            MemoryUse use);
 
   // Lets the peer, and no other session's, access this memory by name, at most
   // 255 bytes. ALREADY_EXISTS: there is a region of that name.

@@ -9,6 +9,7 @@
 #include "api/addresses.h"
 #include "api/dialer.h"
 #include "api/layout.h"
+#include "api/memory.h"
 #include "api/session_impl.h"
 #include "api/stream_impl.h"
 #include "base/status.h"
@@ -179,6 +180,14 @@ absl::StatusOr<Stream> Session::Accept(std::chrono::nanoseconds timeout) {
   api::Await(impl_->engine(), operation);
   ND_RETURN_IF_ERROR(Annotate(operation.status(), impl_->name()));
   return Take(operation);
+}
+
+absl::StatusOr<RegisteredMemory> Session::Register(std::span<std::byte> memory,
+                                                   MemoryUse use) {
+  auto registered = api::RegisteredMemory::Register(
+      impl_->runtime()->registrar(), memory, use);
+  ND_RETURN_IF_ERROR(Annotate(registered.status(), impl_->name()));
+  return RegisteredMemory(*std::move(registered));
 }
 
 absl::StatusOr<Region> Session::Publish(std::string_view name,

@@ -25,6 +25,7 @@
 #include "nd/reactor.h"
 #include "nd/server.h"
 #include "nd/stream.h"
+#include "tcp_proxy.h"
 #include "verbs/device.h"
 #include "verbs/rdma_env.h"
 
@@ -63,8 +64,9 @@ class SessionTest : public verbs::RdmaTest {
     server_options.address = verbs::LocalAddress(AF_INET).host() + ":0";
     server_options.allow_insecure_remote = true;
     server_ = OrDie(Server::Start({far_.get()}, server_options));
+    proxy_ = std::make_unique<TcpProxy>(server_->address());
     client_ = OrDie(
-        Session::Connect(*near_, server_->address(), client_options, kLong));
+        Session::Connect(*near_, proxy_->address(), client_options, kLong));
     serving_ = OrDie(server_->Accept(kLong));
   }
 
@@ -102,6 +104,7 @@ class SessionTest : public verbs::RdmaTest {
 
   std::unique_ptr<Reactor> near_, far_;
   std::unique_ptr<Server> server_;
+  std::unique_ptr<TcpProxy> proxy_;  // where the client finds it
   Session client_, serving_;
 };
 
@@ -258,6 +261,103 @@ TEST_F(SessionTest, AClientHearsWhichRegionOfThoseItUsesIsWithdrawn) {
   EXPECT_TRUE(region.withdrawn());
   EXPECT_EQ(heard.thread(), ThreadOf(client_));
   EXPECT_EQ(heard.Next().kind, SessionEvent::Kind::kDraining);
+}
+
+TEST_F(SessionTest, AClientIsToldMoreWhenItsControlPlaneIsBack) {
+  Heard heard;
+  Connect({}, {.on_event = heard.on_event()});
+  std::vector<std::byte> memory(4096);
+  Region gone = OrDie(serving_.Publish("gone", memory, {}, kLong));
+  Region stays = OrDie(serving_.Publish("stays", memory, {}, kLong));
+  const RemoteRegion withdrawn = OrDie(client_.Lookup("gone", kLong));
+  const RemoteRegion other = OrDie(client_.Lookup("stays", kLong));
+  server_->Drain(7s);
+  EXPECT_EQ(heard.Next().kind, SessionEvent::Kind::kDraining);
+  proxy_->Cut(true);
+  auto [ours, theirs] = Open(StreamClass::kLatency);
+  ExpectEcho(ours, theirs, 5000, 1);
+  // A region of the same name is not the same.
+  ASSERT_TRUE(gone.Withdraw(kLong).ok());
+  Region again = OrDie(serving_.Publish("gone", memory, {}, kLong));
+  proxy_->Cut(false);
+  const SessionEvent missed = heard.Next();
+  EXPECT_EQ(missed.kind, SessionEvent::Kind::kRegionWithdrawn);
+  EXPECT_EQ(missed.region, "gone");
+  EXPECT_TRUE(withdrawn.withdrawn());
+  EXPECT_FALSE(other.withdrawn());
+  ASSERT_TRUE(stays.Withdraw(kLong).ok());
+  EXPECT_EQ(heard.Next().region, "stays");
+  // That it drains was not told again.
+  EXPECT_EQ(heard.count(), 3u);
+}
+
+TEST_F(SessionTest, TheEndOfAServerEndsItsSessionsWithItsWords) {
+  Connect({.reconnect = kLong}, {.reconnect = kLong});
+  auto [ours, theirs] = Open(StreamClass::kLatency);
+  ReceiveOperation waiting;
+  ours.Receive(waiting);
+  server_.reset();
+  EXPECT_FALSE(ours.Await(waiting).ok());
+  for (Session* const session : {&client_, &serving_}) {
+    EXPECT_TRUE(session->impl().AwaitEnd(api::After(kLong)));
+    const absl::Status why = session->status();
+    EXPECT_TRUE(absl::IsUnavailable(why)) << why;
+    EXPECT_NE(why.message().find("the server is shutting down"),
+              std::string::npos)
+        << why;
+  }
+}
+
+// A message whose last packet is lost waits for it.
+TEST_F(SessionTest, BothEndsOfAConnectionRepeatSoonerThanRdmaCmWould) {
+  Connect();
+  for (Session* const session : {&client_, &serving_}) {
+    uint8_t timeout = 0;
+    ASSERT_TRUE(session->impl()
+                    .OnReactor(
+                        [&](transport::SessionRuntime& runtime) {
+                          timeout = runtime.queue_pair(0)
+                                        .Query(IBV_QP_TIMEOUT)
+                                        .value()
+                                        .timeout;
+                        },
+                        Instant::max())
+                    .ok());
+    EXPECT_EQ(timeout, 16);
+  }
+}
+
+TEST_F(SessionTest, RegisteredMemoryIsSentReceivedAndRead) {
+  Connect();
+  auto [ours, theirs] = Open(StreamClass::kBulk);
+  constexpr size_t kSize = 100'000;
+  std::vector<std::byte> from = MessageOf(2 * kSize, 1), into(2 * kSize);
+  Region region = OrDie(serving_.Publish("region", from, {}, kLong));
+  const RegisteredMemory source =
+      OrDie(client_.Register(from, MemoryUse::kLocal));
+  const RegisteredMemory target =
+      OrDie(serving_.Register(into, MemoryUse::kPeerWrites));
+  EXPECT_EQ(target.bytes().data(), into.data());
+  ReceiveOperation receive;
+  receive.set_into(target.Target(kSize, kSize));
+  theirs.Receive(receive);
+  SendOperation send;
+  send.set_piece(source.Source(kSize, kSize));
+  ours.Send(send);
+  EXPECT_TRUE(ours.Await(send).ok()) << send.status();
+  EXPECT_TRUE(theirs.Await(receive).ok()) << receive.status();
+  EXPECT_EQ(receive.size(), kSize);
+  EXPECT_TRUE(
+      std::equal(from.begin() + kSize, from.end(), into.begin() + kSize));
+  const RemoteRegion theirs_region = OrDie(client_.Lookup("region", kLong));
+  std::vector<std::byte> read(kSize);
+  const RegisteredMemory sink =
+      OrDie(client_.Register(read, MemoryUse::kLocal));
+  AccessOperation access;
+  access.set_read(theirs_region, 5, sink.Sink(0, kSize));
+  client_.Access(access);
+  EXPECT_TRUE(client_.Await(access).ok()) << access.status();
+  EXPECT_TRUE(std::equal(read.begin(), read.end(), from.begin() + 5));
 }
 
 TEST_F(SessionTest, AnApplicationOfOneThreadHearsEventsWhileItPolls) {

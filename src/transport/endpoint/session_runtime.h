@@ -72,7 +72,7 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   const std::shared_ptr<HubDevice>& device() const { return device_; }
   uint32_t send_depth() const { return send_depth_; }
   // Any thread: registers for this session's connections.
-  Registrar& registrar() { return *registrar_; }
+  const std::shared_ptr<Registrar>& registrar() const { return registrar_; }
 
   // --- the engine's thread, once it is attached ---
 
@@ -97,6 +97,10 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   void OpenLink(uint32_t link, std::unique_ptr<verbs::CmId> id,
                 const RemotePlace& peer_ring);
   void AbandonLink(uint32_t link, absl::Status why);
+  // Of a link that is not free.
+  const verbs::QueuePair& queue_pair(uint32_t link) const {
+    return links_[link].carrier->queue_pair();
+  }
   bool LinkIsFree(uint32_t link) const {
     return links_[link].carrier == nullptr;
   }
