@@ -19,6 +19,10 @@ constexpr Duration kBusy = milliseconds(1);
 // How long a peer may have no room before it is taken for dead: its process is
 // stopped, or is gone and has left its descriptors to a child.
 constexpr Duration kPatience = seconds(2);
+// How often to look meanwhile. Who looks later than that has not run, and the
+// peer perhaps neither: the time begins anew.
+constexpr Duration kLookAtFull = milliseconds(100);
+constexpr Duration kTooLate = 2 * kLookAtFull;
 // How long after a peer's ring hung up its process may still be about to die,
 // and how often to look.
 constexpr Duration kDying = seconds(1);
@@ -95,10 +99,12 @@ size_t Peers::Room(uint32_t slot, Instant now) {
     peer.full_since.reset();
     return room;
   }
-  if (!peer.full_since.has_value()) peer.full_since = now;
-  const Instant given_up = *peer.full_since + kPatience;
-  if (now >= given_up) return kRoomOfNobody;
-  RetryAt(way == Way::kBusy ? peer.busy_until : given_up);
+  if (!peer.full_since.has_value() || now - peer.full_seen > kTooLate) {
+    peer.full_since = now;
+  }
+  peer.full_seen = now;
+  if (now - *peer.full_since >= kPatience) return kRoomOfNobody;
+  RetryAt(way == Way::kBusy ? peer.busy_until : now + kLookAtFull);
   return 0;
 }
 

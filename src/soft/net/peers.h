@@ -75,6 +75,7 @@ class Peers {
     Instant datagrams_until{};
     Instant busy_until{};
     std::optional<Instant> full_since;
+    Instant full_seen{};  // the last time
   };
 
   // Whose ring hung up.
