@@ -22,12 +22,10 @@ constexpr uint32_t kHeaderBytes = 80;
 // What is copied in less than a microsecond or two.
 constexpr size_t kMuch = size_t{8} << 10;
 // Packets in flight to a peer of this host: rings have their own bound.
-constexpr uint32_t kWindowWithinHost = 512;
-// What a queue pair sends before it is the next one's turn, and what is taken
-// before something is sent: less than a ring, and as much as UDP's segmentation
-// offload takes at once: 15 packets of 4,096 bytes.
-constexpr size_t kTurnBytes = size_t{60} << 10;
-// Polls of a CQ that stays empty while packets keep coming.
+constexpr uint32_t kWindowWithinHost = 64;
+// What is taken before something is sent: less than a ring.
+constexpr size_t kMuchToTake = size_t{60} << 10;
+// Polls of a CQ that stays empty while there is something to do.
 constexpr int kInlineRounds = 4;
 // Of so many looks that a polling thread takes, one looks at everything.
 constexpr uint32_t kInlineLooks = 512;
@@ -437,8 +435,7 @@ int Device::PostSend(QueuePair& qp, ibv_send_wr* wr, ibv_send_wr** bad) {
 
 // Acknowledgements wait for the application's next poll.
 void Device::SendRequests(QueuePair& qp) {
-  const SendOutcome sent =
-      qp.TransmitRequests(clock_.Now(), *network_, kTurnBytes);
+  const SendOutcome sent = qp.TransmitRequests(clock_.Now(), *network_);
   if (sent != SendOutcome::kAll) {
     Enqueue(qp);
     attended_ = clock_.Now();
@@ -522,8 +519,10 @@ void Device::ProgressInline(const CompletionQueue& cq, size_t wanted) {
 // What comes behind the completions that are polled for waits until they have
 // been taken, and what comes behind much data until what is due is sent.
 bool Device::has_enough() const {
-  return arrived_bytes_ >= kTurnBytes ||
-         (polling_ != nullptr && polling_->size() >= wanted_);
+  return arrived_bytes_ >= kMuchToTake ||
+         (polling_ != nullptr &&
+          (polling_->size() >= wanted_ ||
+           (arrived_bytes_ >= kMuch && !polling_->empty())));
 }
 
 size_t Device::Receive(Instant now) {
@@ -538,11 +537,13 @@ size_t Device::Receive(Instant now) {
 void Device::ReceiveInline(const CompletionQueue& cq) {
   now_ = attended_ = clock_.Now();
   RetryStarved();
-  Pump(now_);
-  for (int i = 0;
-       i < kInlineRounds && cq.empty() && network_->MayHaveArrivals(); ++i) {
-    if (i > 0) Pump(now_);
-    Receive(now_);
+  for (int i = 0; i < kInlineRounds && cq.empty(); ++i) {
+    Pump(now_);
+    if (network_->MayHaveArrivals()) {
+      Receive(now_);
+    } else if (ready_.empty()) {
+      break;
+    }
   }
   // Much data takes longer than the engine's thread is patient.
   if (arrived_bytes_ >= kMuch || !ready_.empty()) attended_ = clock_.Now();
@@ -621,7 +622,7 @@ void Device::Pump(Instant now) {
   turn_.swap(ready_);
   for (QueuePair* const qp : turn_) {
     qp->queued = false;
-    Requeue(*qp, qp->Transmit(now, *network_, kTurnBytes));
+    Requeue(*qp, qp->Transmit(now, *network_));
     SetTimer(*qp);
   }
   turn_.clear();

@@ -66,6 +66,12 @@ bool Serves(Transport transport, const OpcodeMeaning& meaning) {
   }
 }
 
+// What a queue pair sends before it is the next one's turn. Within the host
+// that is one burst, so that what comes meanwhile, or another queue pair wants
+// to send, has not long to wait; on the wire as much as UDP's segmentation
+// offload takes at once, 15 packets of 4,096 bytes.
+constexpr size_t kTurnOnTheWire = size_t{60} << 10;
+
 // The verbs' states have the order of QpState.
 ibv_qp_state ToVerbs(QpState state) { return static_cast<ibv_qp_state>(state); }
 QpState FromVerbs(ibv_qp_state state) { return static_cast<QpState>(state); }
@@ -86,8 +92,11 @@ ibv_wc_status WindowAction::Run() {
 // Hands packets on to the network, on the way that they are to take.
 class QueuePair::NetOutbox final : public Outbox {
  public:
-  NetOutbox(QueuePair& qp, Network& network, size_t turn_bytes)
-      : qp_(qp), network_(network), turn_bytes_(turn_bytes) {}
+  NetOutbox(QueuePair& qp, Network& network)
+      : qp_(qp),
+        network_(network),
+        burst_bytes_(network.BurstBytes(qp.path_, Qpn(qp.attr_.dest_qp_num))),
+        turn_bytes_(burst_bytes_ > 0 ? burst_bytes_ : kTurnOnTheWire) {}
 
   size_t room() const override {
     if (sent_bytes_ >= turn_bytes_) {
@@ -99,7 +108,7 @@ class QueuePair::NetOutbox final : public Outbox {
     return room;
   }
   size_t burst_bytes() const override {
-    return std::min(network_.BurstBytes(qp_.path_, Qpn(qp_.attr_.dest_qp_num)),
+    return std::min(burst_bytes_,
                     turn_bytes_ - std::min(turn_bytes_, sent_bytes_));
   }
   void Send(const Outgoing& outgoing) override {
@@ -129,6 +138,7 @@ class QueuePair::NetOutbox final : public Outbox {
 
   QueuePair& qp_;
   Network& network_;
+  const size_t burst_bytes_;
   const size_t turn_bytes_;
   size_t sent_bytes_ = 0;
   mutable bool blocked_ = false;
@@ -488,17 +498,15 @@ std::optional<Instant> QueuePair::NextDeadline() const {
   return std::min(next.value_or(*shuffled_.until()), *shuffled_.until());
 }
 
-SendOutcome QueuePair::Transmit(Instant now, Network& network,
-                                size_t turn_bytes) {
-  NetOutbox outbox(*this, network, turn_bytes);
+SendOutcome QueuePair::Transmit(Instant now, Network& network) {
+  NetOutbox outbox(*this, network);
   qp_.Transmit(now, outbox);
   SettleFault();
   return outbox.outcome();
 }
 
-SendOutcome QueuePair::TransmitRequests(Instant now, Network& network,
-                                        size_t turn_bytes) {
-  NetOutbox outbox(*this, network, turn_bytes);
+SendOutcome QueuePair::TransmitRequests(Instant now, Network& network) {
+  NetOutbox outbox(*this, network);
   qp_.TransmitRequests(now, outbox);
   SettleFault();
   return outbox.outcome();

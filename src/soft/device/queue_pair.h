@@ -94,12 +94,10 @@ class QueuePair final : private RemoteMemory,
   void OnArrival(const Arrival& arrival, Instant now);
   void OnTimer(Instant now);
   std::optional<Instant> NextDeadline() const;
-  // A turn is over after so many bytes.
-  [[nodiscard]] SendOutcome Transmit(Instant now, Network& network,
-                                     size_t turn_bytes);
+  // A turn.
+  [[nodiscard]] SendOutcome Transmit(Instant now, Network& network);
   // The same, of its requests only.
-  [[nodiscard]] SendOutcome TransmitRequests(Instant now, Network& network,
-                                             size_t turn_bytes);
+  [[nodiscard]] SendOutcome TransmitRequests(Instant now, Network& network);
 
   size_t send_room() const { return slots_.size() - qp_.sends_queued(); }
   const Options& options() const { return options_; }
