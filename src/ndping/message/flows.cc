@@ -29,12 +29,11 @@ void CheckMessage(const Phase& phase, uint32_t index, uint64_t sequence,
 Sender::Sender(const Options& options)
     : options_(options), places_(new Place[options.window]) {
   const uint64_t slots =
-      options.stride == 0 ? 1 : options.memory.size() / options.stride;
+      options.stride == 0 ? 1 : (options.end - options.begin) / options.stride;
   for (uint32_t i = 0; i < options.window; ++i) {
     Place& place = places_[i];
     place.sender = this;
-    place.bytes =
-        options.memory.subspan(i % slots * options.stride, options.size);
+    place.offset = options.begin + i % slots * options.stride;
     place.operation.OnDone(&Sender::OnDone, &place);
     free_.push_back(&place);
   }
@@ -50,10 +49,12 @@ void Sender::PostOne() {
   free_.pop_back();
   const Phase& phase = *options_.phase;
   if (phase.plan.verify) {
-    FillPattern(phase.Key(phase.client, options_.index, posted_), place.bytes);
+    FillPattern(phase.Key(phase.client, options_.index, posted_),
+                options_.memory->bytes().subspan(place.offset, options_.size));
   }
   ++posted_;
-  place.operation.set_piece({.bytes = place.bytes});
+  place.operation.set_piece(
+      options_.memory->Source(place.offset, options_.size));
   options_.stream->Send(place.operation);
 }
 

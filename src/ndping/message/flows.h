@@ -7,10 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "nd/memory.h"
 #include "nd/operation.h"
 #include "nd/stream.h"
 #include "ndping/engine/pattern.h"
@@ -34,9 +34,10 @@ class Sender {
  public:
   struct Options : FlowOptions {
     uint32_t window = 1;
-    // Slots of that many bytes each: with `verify` one for each message under
-    // way, else one for all.
-    std::span<std::byte> memory{};
+    // Slots of `stride` bytes each, from `begin` to `end` in it: with `verify`
+    // one for each message under way, else one for all.
+    const RegisteredMemory* memory = nullptr;
+    uint64_t begin = 0, end = 0;
     uint64_t stride = 0;
     // Sends the next message by itself whenever one is done.
     bool by_itself = false;
@@ -65,7 +66,7 @@ class Sender {
   struct Place {
     SendOperation operation;
     Sender* sender = nullptr;
-    std::span<std::byte> bytes;
+    uint64_t offset = 0;
   };
 
   static void OnDone(Operation& operation, void* place);

@@ -49,8 +49,9 @@ class StreamTraffic {
       if (plan.Initiates(phase.client)) {
         Sender::Options options{flow};
         options.window = plan.window;
-        options.memory =
-            side.memory.subspan(i * plan.area_bytes(), plan.area_bytes());
+        options.memory = &side.memory;
+        options.begin = i * plan.area_bytes();
+        options.end = options.begin + plan.area_bytes();
         options.stride = plan.stride;
         senders_.emplace_back(options);
       }
@@ -125,7 +126,8 @@ class LoadEnd {
     if (phase.client) {
       Sender::Options options{flow};
       options.window = side.plan.load_window;
-      options.memory = side.load_memory;
+      options.memory = &side.load_memory;
+      options.end = side.load_memory.bytes().size();
       options.stride = side.plan.load_stride;
       options.by_itself = true;
       sender_ = std::make_unique<Sender>(options);

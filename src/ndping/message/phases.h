@@ -22,8 +22,8 @@ struct StreamSide {
   std::span<Stream> streams;  // of the test, by index
   Stream* load = nullptr;     // null: none
   // Of each stream: TestPlan's slots where messages leave from.
-  std::span<std::byte> memory{};
-  std::span<std::byte> load_memory{};
+  const RegisteredMemory& memory;
+  const RegisteredMemory& load_memory;
 };
 
 // Runs once. What it has under way when it fails is the session's until that

@@ -115,6 +115,7 @@ class SessionSide final : public TestSide {
         progress_(std::move(progress)) {}
 
   absl::Status CheckIndex(uint32_t index) const;
+  absl::Status RegisterMemory();
   absl::Status ShowsToken(Session& session, const control::Token& token,
                           const Deadline& deadline);
   absl::Status AcceptStreams(const Deadline& deadline,
@@ -128,6 +129,7 @@ class SessionSide final : public TestSide {
   const Cancellation never_;  // to sleep on
   // In the order in which they are needed: the last goes first.
   std::vector<std::byte> memory_, load_memory_;
+  RegisteredMemory registered_, registered_load_;
   std::unique_ptr<StreamPhase> phase_;
   std::unique_ptr<Progress> progress_;
   std::unique_ptr<Server> server_;
@@ -144,6 +146,18 @@ absl::Status SessionSide::CheckIndex(uint32_t index) const {
       "phase ", index, " of a test with ", options_.spec.sizes_size()));
 }
 
+absl::Status SessionSide::RegisterMemory() {
+  if (!memory_.empty()) {
+    ND_ASSIGN_OR_RETURN(registered_,
+                        session_.Register(memory_, MemoryUse::kLocal));
+  }
+  if (!load_memory_.empty()) {
+    ND_ASSIGN_OR_RETURN(registered_load_,
+                        session_.Register(load_memory_, MemoryUse::kLocal));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SessionSide::Connect(
     const verbs::SocketAddress& server,
     const std::optional<verbs::SocketAddress>& from,
@@ -156,6 +170,7 @@ absl::Status SessionSide::Connect(
                         .name = "ndping",
                         .from = from.has_value() ? from->host() : ""},
                        std::min(deadline.Remaining(), kConnectLimit)));
+  ND_RETURN_IF_ERROR(RegisterMemory());
   ND_ASSIGN_OR_RETURN(token_, session_.Open(StreamClass::kLatency, kTokenStream,
                                             deadline.Remaining()));
   const std::string shown = token.bytes();
@@ -190,6 +205,7 @@ absl::Status SessionSide::Accept(std::unique_ptr<Server> server,
     const absl::Status shown = ShowsToken(*session, token, deadline);
     if (shown.ok()) {
       session_ = *std::move(session);
+      ND_RETURN_IF_ERROR(RegisterMemory());
       return AcceptStreams(deadline, cancel);
     }
     ND_LOG(kWarning, session->name(), " is not of this test: ",
@@ -268,8 +284,8 @@ absl::StatusOr<v1::PhaseReport> SessionSide::Run(uint32_t index,
                            .plan = session_plan_,
                            .streams = streams_,
                            .load = session_plan_.has_load ? &load_ : nullptr,
-                           .memory = memory_,
-                           .load_memory = load_memory_});
+                           .memory = registered_,
+                           .load_memory = registered_load_});
   absl::StatusOr<v1::PhaseReport> report = phase_->Run(latencies);
   ND_RETURN_IF_ERROR(progress_->Release());
   return report;

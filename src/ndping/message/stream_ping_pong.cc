@@ -30,11 +30,9 @@ StreamPingPong::StreamPingPong(Phase& phase, const StreamSide& side,
   }
 }
 
-std::span<std::byte> StreamPingPong::BytesOf(const Turn& turn) const {
+uint64_t StreamPingPong::OffsetOf(const Turn& turn) const {
   const TestPlan& plan = phase_.plan;
-  return side_.memory.subspan(
-      turn.qp * plan.area_bytes() + plan.SlotOf(turn.sequence) * plan.stride,
-      phase_.size);
+  return turn.qp * plan.area_bytes() + plan.SlotOf(turn.sequence) * plan.stride;
 }
 
 absl::StatusOr<bool> StreamPingPong::TurnReactor() {
@@ -63,14 +61,15 @@ void StreamPingPong::Prepare(const Turn& turn) {
     if (failure_.ok()) failure_ = sent;
     return;
   }
-  FillPattern(phase_.Key(phase_.client, turn.qp, turn.sequence), BytesOf(turn));
+  FillPattern(phase_.Key(phase_.client, turn.qp, turn.sequence),
+              side_.memory.bytes().subspan(OffsetOf(turn), phase_.size));
 }
 
 absl::Status StreamPingPong::Post(const Turn& turn) {
   SendOperation& send = lanes_[turn.qp].sends[turn.sequence % kPlaces];
   ND_RETURN_IF_ERROR(failure_);
   ND_RETURN_IF_ERROR(AwaitEnd(send));
-  send.set_piece({.bytes = BytesOf(turn)});
+  send.set_piece(side_.memory.Source(OffsetOf(turn), phase_.size));
   side_.streams[turn.qp].Send(send);
   return absl::OkStatus();
 }

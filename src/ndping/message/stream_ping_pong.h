@@ -55,7 +55,8 @@ class StreamPingPong {
 
   absl::StatusOr<bool> TurnReactor();
   absl::Status AwaitEnd(const Operation& operation);
-  std::span<std::byte> BytesOf(const Turn& turn) const;
+  // In the memory that messages leave from.
+  uint64_t OffsetOf(const Turn& turn) const;
   // Gives a message back, and waits for the one after the next.
   void ReceiveAgain();
 

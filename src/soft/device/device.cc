@@ -537,13 +537,12 @@ size_t Device::Receive(Instant now) {
 void Device::ReceiveInline(const CompletionQueue& cq) {
   now_ = attended_ = clock_.Now();
   RetryStarved();
+  Pump(now_);
   for (int i = 0; i < kInlineRounds && cq.empty(); ++i) {
-    Pump(now_);
-    if (network_->MayHaveArrivals()) {
-      Receive(now_);
-    } else if (ready_.empty()) {
-      break;
-    }
+    const bool any = network_->MayHaveArrivals();
+    if (!any && !has_more_) break;
+    if (i > 0) Pump(now_);
+    if (any) Receive(now_);
   }
   // Much data takes longer than the engine's thread is patient.
   if (arrived_bytes_ >= kMuch || !ready_.empty()) attended_ = clock_.Now();
@@ -619,6 +618,7 @@ void Device::Enqueue(QueuePair& qp) {
 // would wait for it here, and behind it in the ring to the peer.
 void Device::Pump(Instant now) {
   if (ready_.empty()) return;
+  has_more_ = false;
   turn_.swap(ready_);
   for (QueuePair* const qp : turn_) {
     qp->queued = false;
@@ -635,6 +635,7 @@ void Device::Requeue(QueuePair& qp, SendOutcome sent) {
     case SendOutcome::kAll:
       return;
     case SendOutcome::kTurn:
+      has_more_ = true;
       return Enqueue(qp);
     case SendOutcome::kSome:
       cut_short_.push_back(&qp);

@@ -266,6 +266,7 @@ class Device final : private ArrivalSink {
   std::vector<QueuePair*> starved_ ABSL_GUARDED_BY(mutex_);
   std::vector<QueuePair*> cut_short_ ABSL_GUARDED_BY(mutex_);
   std::vector<QueuePair*> turn_ ABSL_GUARDED_BY(mutex_);
+  bool has_more_ ABSL_GUARDED_BY(mutex_) = false;  // who has had a turn
   DeadlineQueue<uint32_t> timers_ ABSL_GUARDED_BY(mutex_);  // by index
   // Timers that are due by then run out once the network has passed its mark.
   std::optional<Instant> marked_ ABSL_GUARDED_BY(mutex_);
