@@ -553,7 +553,9 @@ bool UnreliableSimulation::PostOne(Node& node) {
 
 void UnreliableSimulation::Pump(Node& node) {
   Wire wire(*this, node, random_.Below(12));
-  const bool all = node.qp.Transmit(now_, wire, SIZE_MAX) == SendOutcome::kAll;
+  SendOutcome sent = SendOutcome::kTurn;
+  while (sent == SendOutcome::kTurn) sent = node.qp.Transmit(now_, wire);
+  const bool all = sent == SendOutcome::kAll;
   CheckSent(node);
   if (node.qp.NextDeadline()) Find("there is nothing to wait for");
   if (all || node.pump_scheduled) return;
