@@ -233,6 +233,30 @@ TEST(DeviceFairness, ALongAnswerLeavesTurnsToWhatComesMeanwhile) {
   EXPECT_GE(sent.size(), size_t{4} * 60);
 }
 
+// A poll that finds nothing goes on with what there is to send.
+TEST(DeviceLook, ThatFindsNothingSendsSomeTurnsOfALongMessage) {
+  constexpr size_t kTurn = 16 << 10;
+  DeviceWorld world;
+  world.Connect();
+  WorldDevice& client = world.client;
+  client.wire->set_burst_bytes(kTurn);
+  const auto sent_bytes = [&] {
+    size_t packets = 0;
+    for (const Packet& packet : client.wire->sent()) packets += packet.packets;
+    return packets << 10;
+  };
+  std::array<ibv_wc, 1> none;
+  EXPECT_EQ(client.device->Poll(*client.cq, none), 0);
+  ASSERT_EQ(client.Post(1, {.opcode = IBV_WR_RDMA_WRITE,
+                            .length = 64 << 10,
+                            .remote = world.server.address(0),
+                            .rkey = world.server.key}),
+            0);
+  EXPECT_EQ(sent_bytes(), kTurn);
+  EXPECT_EQ(client.device->Poll(*client.cq, none), 0);
+  EXPECT_EQ(sent_bytes(), 4 * kTurn);
+}
+
 class DeviceTimers : public testing::Test {
  protected:
   static constexpr size_t kReads = 3;
