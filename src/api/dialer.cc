@@ -84,18 +84,10 @@ absl::Status Dialer::Watch(const Deadline& deadline) {
 void Dialer::WatchLater() {
   const absl::MutexLock lock(&mutex_);
   if (!watch_backoff_) watch_backoff_.emplace(kPauses, random_);
-  Workers::OfProcess().RunAt(
-      Clock::Monotonic().Now() + watch_backoff_->Next(),
-      [hold = hub_.Hold(), self = shared_from_this()] { self->WatchAgain(); });
+  RunAt(Clock::Monotonic().Now() + watch_backoff_->Next(), &Dialer::WatchAgain);
 }
 
-void Dialer::WatchAgain() {
-  std::shared_ptr<SessionImpl> session;
-  {
-    const absl::MutexLock lock(&mutex_);
-    session = session_.lock();
-  }
-  if (session == nullptr || !session->status().ok()) return;
+void Dialer::WatchAgain(const std::shared_ptr<SessionImpl>& session) {
   const Deadline deadline = Deadline::After(kRedialTime);
   const absl::Status watched = Watch(deadline);
   if (!watched.ok()) {
@@ -139,17 +131,30 @@ absl::Status Dialer::DialFirst(SessionImpl& session, const Deadline& deadline) {
 
 void Dialer::DialAgainAt(Instant when) {
   dialing_ = true;
-  Workers::OfProcess().RunAt(
-      when,
-      [hold = hub_.Hold(), self = shared_from_this()] { self->DialAgain(); });
+  RunAt(when, &Dialer::DialAgain);
+}
+
+// Without a hold of the hub, whose end would wait for it: a session that is
+// still there has one.
+void Dialer::RunAt(Instant when,
+                   void (Dialer::*work)(const std::shared_ptr<SessionImpl>&)) {
+  Workers::OfProcess().RunAt(when, [weak = weak_from_this(), work] {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
+    const std::shared_ptr<SessionImpl> session = self->CurrentSession();
+    if (session != nullptr && session->status().ok()) {
+      ((*self).*work)(session);
+    }
+  });
+}
+
+std::shared_ptr<SessionImpl> Dialer::CurrentSession() {
+  const absl::MutexLock lock(&mutex_);
+  return session_.lock();
 }
 
 void Dialer::OnEvent(const control::SessionEvent& event) {
-  std::shared_ptr<SessionImpl> session;
-  {
-    const absl::MutexLock lock(&mutex_);
-    session = session_.lock();
-  }
+  const std::shared_ptr<SessionImpl> session = CurrentSession();
   if (session == nullptr) return;
   if (const auto* draining = std::get_if<control::Draining>(&event)) {
     {
@@ -179,13 +184,7 @@ void Dialer::OnLinkFree(uint32_t link) {
   if (!dialing_) DialAgainAt(Instant::min());
 }
 
-void Dialer::DialAgain() {
-  std::shared_ptr<SessionImpl> session;
-  {
-    const absl::MutexLock lock(&mutex_);
-    session = session_.lock();
-  }
-  if (session == nullptr || !session->status().ok()) return;
+void Dialer::DialAgain(const std::shared_ptr<SessionImpl>& session) {
   const absl::Status again = TryAgain(*session, Deadline::After(kRedialTime));
   if (FailIfUnknown(*session, again)) return;
   if (!again.ok())

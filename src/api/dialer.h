@@ -57,13 +57,17 @@ class Dialer final : public RegionDirectory,
                     const control::LinkPass& pass, const Deadline& deadline);
   absl::Status DialFirst(SessionImpl& session, const Deadline& deadline);
   void DialAgainAt(Instant when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void DialAgain();
+  void DialAgain(const std::shared_ptr<SessionImpl>& session);
   absl::Status TryAgain(SessionImpl& session, const Deadline& deadline);
   absl::Status DialLost(SessionImpl& session, const control::LinkPass& pass,
                         const Deadline& deadline);
   absl::Status Watch(const Deadline& deadline);
   void WatchLater();
-  void WatchAgain();
+  void WatchAgain(const std::shared_ptr<SessionImpl>& session);
+  // Unless the session has ended by then.
+  void RunAt(Instant when,
+             void (Dialer::*work)(const std::shared_ptr<SessionImpl>&));
+  std::shared_ptr<SessionImpl> CurrentSession();
   void OnEvent(const control::SessionEvent& event);
 
   transport::Hub& hub_;

@@ -14,7 +14,6 @@ namespace nd::api {
 
 class RegisteredMemory {
  public:
-  // `registrar` outlives it.
   static absl::StatusOr<std::unique_ptr<RegisteredMemory>> Register(
       std::shared_ptr<transport::Registrar> registrar,
       std::span<std::byte> memory, MemoryUse use);
