@@ -518,7 +518,8 @@ TEST_F(SessionServiceTest, WatchBreaksWhenTheServerGoes) {
   const auto watch =
       client->Watch(diary.on_event(), diary.on_end(), Soon(), nullptr);
   ASSERT_TRUE(watch.ok()) << watch.status();
-  Stop();
+  service_->Close();
+  server_->Shutdown(std::chrono::seconds(20));  // it waits for the watch's end
   EXPECT_THAT(diary.Read(2),
               ElementsAre("closed: UNAVAILABLE: the server is shutting down",
                           "end: OK"));
