@@ -617,8 +617,8 @@ void Device::Enqueue(QueuePair& qp) {
 // with all of a large message sent at once, what others send, and what comes,
 // would wait for it here, and behind it in the ring to the peer.
 void Device::Pump(Instant now) {
-  if (ready_.empty()) return;
   has_more_ = false;
+  if (ready_.empty()) return;
   turn_.swap(ready_);
   for (QueuePair* const qp : turn_) {
     qp->queued = false;
