@@ -94,16 +94,11 @@ void WriteIpv6(const NetHeaders& headers, size_t udp_bytes,
   writer.WriteBytes(std::span<const uint8_t>(headers.destination));
 }
 
-uint32_t Crc(uint32_t before, std::span<const std::byte> bytes) {
-  return crc32_gzip_refl(before,
-                         reinterpret_cast<const unsigned char*>(bytes.data()),
-                         bytes.size());
-}
-
 }  // namespace
 
-uint32_t Icrc(const NetHeaders& headers, std::span<const std::byte> packet) {
-  const size_t udp_bytes = kUdpBytes + packet.size() + kIcrcBytes;
+uint32_t BeginIcrc(const NetHeaders& headers, std::span<const std::byte> begin,
+                   size_t packet_bytes) {
+  const size_t udp_bytes = kUdpBytes + packet_bytes + kIcrcBytes;
   std::array<std::byte, kLongestPseudo> pseudo;
   ByteWriter writer{std::span<std::byte>(pseudo)};
   for (size_t i = 0; i < kLrhBytes; ++i) writer.WriteU8(0xff);
@@ -116,13 +111,21 @@ uint32_t Icrc(const NetHeaders& headers, std::span<const std::byte> packet) {
   writer.WriteBe16(headers.destination_port);
   writer.WriteBe16(static_cast<uint16_t>(udp_bytes));
   writer.WriteBe16(0xffff);  // checksum
-  writer.WriteBytes(packet.first(kCongestionOffset));
+  writer.WriteBytes(begin.first(kCongestionOffset));
   writer.WriteU8(0xff);  // FECN, BECN, reserved
-  writer.WriteBytes(packet.subspan(kCongestionOffset + 1,
-                                   Bth::kSize - kCongestionOffset - 1));
-  const auto masked = writer.written();
-  const auto rest = packet.subspan(Bth::kSize);
-  return Crc(Crc(0, masked), rest);
+  writer.WriteBytes(
+      begin.subspan(kCongestionOffset + 1, Bth::kSize - kCongestionOffset - 1));
+  return ExtendIcrc(ExtendIcrc(0, writer.written()), begin.subspan(Bth::kSize));
+}
+
+uint32_t ExtendIcrc(uint32_t icrc, std::span<const std::byte> bytes) {
+  if (bytes.empty()) return icrc;
+  return crc32_gzip_refl(
+      icrc, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
+}
+
+uint32_t Icrc(const NetHeaders& headers, std::span<const std::byte> packet) {
+  return BeginIcrc(headers, packet, packet.size());
 }
 
 Sealed Unseal(std::span<const std::byte> datagram) {

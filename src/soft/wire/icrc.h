@@ -33,6 +33,12 @@ struct NetHeaders {
 // least a BTH: the number that stands behind it, least significant byte first.
 uint32_t Icrc(const NetHeaders& headers, std::span<const std::byte> packet);
 
+// The same of a packet in pieces: it begins with one that is at least a BTH, of
+// a packet that will have `packet_bytes`, and goes on with the others.
+uint32_t BeginIcrc(const NetHeaders& headers, std::span<const std::byte> begin,
+                   size_t packet_bytes);
+uint32_t ExtendIcrc(uint32_t icrc, std::span<const std::byte> bytes);
+
 // A datagram's payload as it was received: a packet and its ICRC.
 struct Sealed {
   std::span<const std::byte> packet;  // BTH to pad

@@ -43,6 +43,15 @@ TEST(Icrc, Ipv6PacketOfRxe) {
   EXPECT_EQ(Icrc(headers, ack), 0x256c1358u);
 }
 
+TEST(Icrc, IsTheSameInPieces) {
+  for (size_t i = Bth::kSize; i <= kAck.size(); ++i) {
+    const auto begin = std::span(kAck).first(i);
+    const auto rest = std::span(kAck).subspan(i);
+    EXPECT_EQ(ExtendIcrc(BeginIcrc(kHeaders, begin, kAck.size()), rest),
+              kAckIcrc);
+  }
+}
+
 TEST(Icrc, CongestionBitsDoNotCount) {
   std::vector<std::byte> marked = kAck;
   marked[4] = std::byte{0xc0};
