@@ -500,15 +500,19 @@ std::optional<Instant> QueuePair::NextDeadline() const {
 
 SendOutcome QueuePair::Transmit(Instant now, Network& network) {
   NetOutbox outbox(*this, network);
+  sending_ = &network;
   qp_.Transmit(now, outbox);
   SettleFault();
+  sending_ = nullptr;
   return outbox.outcome();
 }
 
 SendOutcome QueuePair::TransmitRequests(Instant now, Network& network) {
   NetOutbox outbox(*this, network);
+  sending_ = &network;
   qp_.TransmitRequests(now, outbox);
   SettleFault();
+  sending_ = nullptr;
   return outbox.outcome();
 }
 
@@ -567,7 +571,14 @@ bool QueuePair::SplitForGrh() {
   return left == 0;
 }
 
+// The memory of what completes is the application's again: what was sent of it,
+// and lasts until it is flushed, goes before. That is RC's only, where few
+// works complete while something is sent: local ones, and those that are
+// flushed.
 void QueuePair::SendCompleted(const WorkCompletion& completion) {
+  if (sending_ != nullptr && options_.transport == Transport::kRc) {
+    sending_->Flush();
+  }
   CqEntry entry;
   entry.wc.wr_id = completion.wr_id;
   entry.wc.status = WithFaults(completion.status);

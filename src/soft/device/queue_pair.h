@@ -171,6 +171,7 @@ class QueuePair final : private RemoteMemory,
   Path path_{};         // RC and UC: to the peer
   uint32_t window_ = QpAttributes().window;
   const Arrival* arrival_ = nullptr;  // in OnArrival
+  Network* sending_ = nullptr;        // in Transmit
   bool heard_ = false;
   bool ahead_ = false;    // in Take: of the packet, which is not taken yet
   bool refused_ = false;  // so: it is to find no receive when it is

@@ -81,6 +81,8 @@ class PacketSource {
       : bytes_(bytes), size_(bytes.size()) {}
 
   size_t size() const { return size_; }
+  // What still has to be put together; null: the bytes are there.
+  const Outgoing* outgoing() const { return outgoing_; }
   // `out` has room for size().
   void CopyTo(std::span<std::byte> out) const;
 

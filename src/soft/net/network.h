@@ -91,7 +91,8 @@ class Network {
   // come back here, so that they can be refused. What is for a group goes to
   // each process of the host that is in it, as far as it has room, and to other
   // hosts; the group's address and kMulticastQpn go together, and what has one
-  // without the other is dropped (IBA vol. 1, ch. 10, multicast).
+  // without the other is dropped (IBA vol. 1, ch. 10, multicast). Where the
+  // packet lasts, its payload may be looked at until Flush returns.
   virtual void Send(const Path& path, const Outgoing& outgoing) = 0;
   // Puts on its way what was sent so far.
   virtual void Flush() = 0;

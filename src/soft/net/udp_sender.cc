@@ -9,7 +9,9 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "base/bytes.h"
 #include "base/status.h"
+#include "soft/rc/segments.h"
 #include "soft/wire/icrc.h"
 
 namespace nd::soft {
@@ -24,6 +26,9 @@ constexpr int kPortTries = 64;
 // kernel's own bound on their number, 64, is that of the queue.
 constexpr size_t kMaxTrainBytes = 65000;
 static_assert(UdpSender::kQueueLength <= 64);
+
+// A copy of less takes no longer than two more pieces for the kernel.
+constexpr size_t kWorthLending = 1024;
 
 constexpr int kBufferBytes = 4 << 20;
 
@@ -107,62 +112,111 @@ UdpSender::UdpSender(std::vector<Socket> sockets, IpFamily family,
     : sockets_(std::move(sockets)),
       family_(family),
       destination_port_(destination_port),
-      queue_(kQueueLength) {}
+      queue_(kQueueLength),
+      routes_(kRoutes) {}
 
 void UdpSender::Send(const Path& path, uint32_t interface, uint32_t flow,
                      const PacketSource& packet) {
   Datagram& datagram = At(count_);
   ++count_;
-  datagram.socket = uint64_t{flow} * sockets_.size() >> 32;
-  packet.CopyTo(std::span(datagram.bytes).first(packet.size()));
-  datagram.headers = {.source = path.source,
-                      .destination = path.destination,
-                      .source_port = sockets_[datagram.socket].port,
-                      .destination_port = destination_port_};
+  datagram.route =
+      RouteFor(path, interface, uint64_t{flow} * sockets_.size() >> 32);
   datagram.size = packet.size() + kIcrcBytes;
-  datagram.destination =
-      ToSocketAddress(path.destination, destination_port_, interface);
-  WriteControl(path, interface, datagram);
+  const Outgoing* const outgoing = packet.outgoing();
+  if (outgoing == nullptr || !Lend(*outgoing, datagram)) {
+    datagram.lent_bytes = datagram.pieces = 0;
+    packet.CopyTo(datagram.own());
+  }
 }
 
-void UdpSender::WriteControl(const Path& path, uint32_t interface,
-                             Datagram& datagram) const {
+// False: it is to be copied.
+bool UdpSender::Lend(const Outgoing& outgoing, Datagram& datagram) {
+  const Slice& payload = outgoing.payload;
+  if (!outgoing.lasts || payload.length < kWorthLending) return false;
+  datagram.pieces = 0;
+  ForEachPiece(payload, [&datagram](Segment piece) {
+    if (datagram.pieces < kMostPieces) datagram.lent[datagram.pieces] = piece;
+    ++datagram.pieces;
+  });
+  if (datagram.pieces > kMostPieces) return false;
+  datagram.lent_bytes = payload.length;
+  ByteWriter writer(datagram.own());
+  WriteHeaders(outgoing.packet, writer);
+  datagram.header_bytes = writer.written().size();
+  writer.WriteZeros(outgoing.packet.bth.pad);
+  return true;
+}
+
+void UdpSender::Keep() {
+  for (size_t i = 0; i < count_; ++i) Keep(At(i));
+}
+
+void UdpSender::Keep(Datagram& datagram) {
+  if (datagram.lent_bytes == 0) return;
+  const size_t pad = datagram.own().size() - datagram.header_bytes;
+  datagram.lent_bytes = 0;
+  ByteWriter writer(datagram.own().subspan(datagram.header_bytes));
+  for (const auto piece : std::span(datagram.lent).first(datagram.pieces)) {
+    writer.WriteBytes(piece);
+  }
+  writer.WriteZeros(pad);
+  datagram.pieces = 0;
+}
+
+// Packets mostly go where the one before them went.
+uint64_t UdpSender::RouteFor(const Path& path, uint32_t interface,
+                             size_t socket) {
+  const Route& last = routes_[last_route_ % kRoutes];
+  if (last_route_ > 0 && last.path == path && last.interface == interface &&
+      last.socket == socket) {
+    return last_route_;
+  }
+  ++last_route_;
+  routes_[last_route_ % kRoutes] = {
+      .path = path,
+      .interface = interface,
+      .socket = socket,
+      .control = WriteControl(path, interface),
+      .destination =
+          ToSocketAddress(path.destination, destination_port_, interface),
+      .headers = {.source = path.source,
+                  .destination = path.destination,
+                  .source_port = sockets_[socket].port,
+                  .destination_port = destination_port_}};
+  return last_route_;
+}
+
+UdpSender::Control UdpSender::WriteControl(const Path& path,
+                                           uint32_t interface) const {
   // The kernel refuses a hop limit of 0.
   const int hop_limit = std::max<int>(path.hop_limit, 1);
   const int traffic_class = path.traffic_class;
-  datagram.control = {};
-  ControlWriter writer(datagram.control.data(), datagram.control.size());
+  Control control{};
+  ControlWriter writer(control.bytes.data(), control.bytes.size());
   if (family_ == IpFamily::kIpv4) {
     in_pktinfo source{};
     source.ipi_ifindex = static_cast<int>(interface);
     source.ipi_spec_dst = ToInAddr(path.source);
-    datagram.control_size = writer.Add(IPPROTO_IP, IP_PKTINFO, source) +
-                            writer.Add(IPPROTO_IP, IP_TTL, hop_limit) +
-                            writer.Add(IPPROTO_IP, IP_TOS, traffic_class);
+    control.size = writer.Add(IPPROTO_IP, IP_PKTINFO, source) +
+                   writer.Add(IPPROTO_IP, IP_TTL, hop_limit) +
+                   writer.Add(IPPROTO_IP, IP_TOS, traffic_class);
   } else {
     in6_pktinfo source{};
     source.ipi6_addr = ToIn6Addr(path.source);
     source.ipi6_ifindex = interface;
-    datagram.control_size =
-        writer.Add(IPPROTO_IPV6, IPV6_PKTINFO, source) +
-        writer.Add(IPPROTO_IPV6, IPV6_HOPLIMIT, hop_limit) +
-        writer.Add(IPPROTO_IPV6, IPV6_TCLASS, traffic_class);
+    control.size = writer.Add(IPPROTO_IPV6, IPV6_PKTINFO, source) +
+                   writer.Add(IPPROTO_IPV6, IPV6_HOPLIMIT, hop_limit) +
+                   writer.Add(IPPROTO_IPV6, IPV6_TCLASS, traffic_class);
   }
+  return control;
 }
 
 // How many datagrams, from the first on, leave by the same socket.
 size_t UdpSender::BatchSize() {
+  const size_t socket = RouteOf(At(0)).socket;
   size_t size = 1;
-  while (size < count_ && At(size).socket == At(0).socket) ++size;
+  while (size < count_ && RouteOf(At(size)).socket == socket) ++size;
   return size;
-}
-
-bool UdpSender::GoesAlike(const Datagram& a, const Datagram& b) {
-  return a.destination.length == b.destination.length &&
-         a.control_size == b.control_size &&
-         std::memcmp(&a.destination.storage, &b.destination.storage,
-                     a.destination.length) == 0 &&
-         std::memcmp(a.control.data(), b.control.data(), a.control_size) == 0;
 }
 
 // Datagrams from `begin` on that the kernel may take as one and cut up again:
@@ -175,7 +229,7 @@ size_t UdpSender::TrainSize(size_t begin, size_t end) {
     const Datagram& next = At(begin + size);
     bytes += next.size;
     if (At(begin + size - 1).size != first.size || next.size > first.size ||
-        bytes > kMaxTrainBytes || !GoesAlike(first, next)) {
+        bytes > kMaxTrainBytes || next.route != first.route) {
       break;
     }
   }
@@ -184,45 +238,79 @@ size_t UdpSender::TrainSize(size_t begin, size_t end) {
 
 // The kernel numbers the pieces of a train in the identification of IPv4, which
 // the ICRC covers.
-void UdpSender::Seal(Datagram& datagram, size_t place_in_train) const {
-  datagram.headers.identification =
+void UdpSender::Seal(Datagram& datagram, size_t place_in_train) {
+  NetHeaders headers = RouteOf(datagram).headers;
+  headers.identification =
       family_ == IpFamily::kIpv4 ? static_cast<uint16_t>(place_in_train) : 0;
-  const std::span bytes(datagram.bytes);
-  const size_t size = datagram.size - kIcrcBytes;
-  StoreIcrc(Icrc(datagram.headers, bytes.first(size)),
-            bytes.subspan(size).first<kIcrcBytes>());
+  const auto own = datagram.own();
+  const auto begin =
+      datagram.pieces > 0 ? own.first(datagram.header_bytes) : own;
+  uint32_t icrc = BeginIcrc(headers, begin, datagram.size - kIcrcBytes);
+  for (const auto piece : std::span(datagram.lent).first(datagram.pieces)) {
+    icrc = ExtendIcrc(icrc, piece);
+  }
+  icrc = ExtendIcrc(icrc, own.subspan(begin.size()));
+  StoreIcrc(icrc,
+            std::span(datagram.bytes).subspan(own.size()).first<kIcrcBytes>());
+}
+
+// Where its bytes lie; how many pieces that is.
+size_t UdpSender::PiecesOf(Datagram& datagram, iovec* out) {
+  const size_t own_bytes = datagram.size - datagram.lent_bytes;
+  if (datagram.pieces == 0) {
+    *out = {.iov_base = datagram.bytes.data(), .iov_len = own_bytes};
+    return 1;
+  }
+  size_t count = 0;
+  out[count++] = {.iov_base = datagram.bytes.data(),
+                  .iov_len = datagram.header_bytes};
+  for (const auto piece : std::span(datagram.lent).first(datagram.pieces)) {
+    out[count++] = {.iov_base = const_cast<std::byte*>(piece.data()),
+                    .iov_len = piece.size()};
+  }
+  out[count++] = {.iov_base = &datagram.bytes[datagram.header_bytes],
+                  .iov_len = own_bytes - datagram.header_bytes};
+  return count;
 }
 
 // `size` datagrams from the first on, of one socket; how many were sent, or -1
 // and errno.
 int UdpSender::SendBatch(size_t size) {
-  std::array<mmsghdr, kQueueLength> messages{};
-  std::array<iovec, kQueueLength> pieces;
+  std::array<mmsghdr, kQueueLength> messages;
+  std::array<Control, kQueueLength> controls;  // the messages'
+  std::array<iovec, kQueueLength*(kMostPieces + 2)> pieces;
   std::array<size_t, kQueueLength> ends;  // of the messages' datagrams
   unsigned count = 0;
+  iovec* next = pieces.data();
   for (size_t i = 0; i < size; ++count) {
-    Datagram& datagram = At(i);
-    msghdr& header = messages[count].msg_hdr;
-    header.msg_name = datagram.destination.get();
-    header.msg_namelen = datagram.destination.length;
-    header.msg_iov = &pieces[i];
-    header.msg_iovlen = TrainSize(i, size);
-    header.msg_control = datagram.control.data();
-    header.msg_controllen = datagram.control_size;
-    if (header.msg_iovlen > 1) {
-      ControlWriter writer(datagram.control.data() + datagram.control_size,
-                           datagram.control.size() - datagram.control_size);
-      header.msg_controllen += writer.Add(SOL_UDP, UDP_SEGMENT,
-                                          static_cast<uint16_t>(datagram.size));
+    const size_t begin = i;
+    const size_t end = begin + TrainSize(begin, size);
+    Route& route = RouteOf(At(begin));
+    Control& control = controls[count] = route.control;
+    if (end - begin > 1) {
+      ControlWriter writer(control.bytes.data() + control.size,
+                           control.bytes.size() - control.size);
+      control.size += writer.Add(SOL_UDP, UDP_SEGMENT,
+                                 static_cast<uint16_t>(At(begin).size));
     }
-    for (const size_t begin = i; i < begin + header.msg_iovlen; ++i) {
+    iovec* const first = next;
+    for (; i < end; ++i) {
       Seal(At(i), i - begin);
-      pieces[i] = {.iov_base = At(i).bytes.data(), .iov_len = At(i).size};
+      next += PiecesOf(At(i), next);
     }
-    ends[count] = i;
+    messages[count] = {};
+    messages[count].msg_hdr = {.msg_name = route.destination.get(),
+                               .msg_namelen = route.destination.length,
+                               .msg_iov = first,
+                               .msg_iovlen = static_cast<size_t>(next - first),
+                               .msg_control = control.bytes.data(),
+                               .msg_controllen = control.size,
+                               .msg_flags = 0};
+    ends[count] = end;
   }
-  const int sent = sendmmsg(sockets_[At(0).socket].fd.get(), messages.data(),
-                            count, MSG_DONTWAIT | MSG_NOSIGNAL);
+  const int sent =
+      sendmmsg(sockets_[RouteOf(At(0)).socket].fd.get(), messages.data(), count,
+               MSG_DONTWAIT | MSG_NOSIGNAL);
   if (sent <= 0) return sent;
   return static_cast<int>(ends[static_cast<size_t>(sent) - 1]);
 }
@@ -233,7 +321,8 @@ std::optional<int> UdpSender::Flush(NetCounters& counters) {
     size_t done = sent < 0 ? 0 : static_cast<size_t>(sent);
     if (sent < 0) {
       if (errno == EAGAIN || errno == ENOBUFS) {
-        return sockets_[At(0).socket].fd.get();
+        Keep();
+        return sockets_[RouteOf(At(0)).socket].fd.get();
       }
       if (errno == EINTR) continue;
       if (TrainSize(0, BatchSize()) > 1) {

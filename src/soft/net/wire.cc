@@ -109,6 +109,7 @@ void Wire::Flush(Instant now) {
   for (uint32_t i = 0; i < senders_.size(); ++i) {
     if (!senders_[i].blocked) FlushSender(i);
     if (!senders_[i].blocked) continue;
+    senders_[i].socket->Keep();
     queued_ = true;
     if (!flush_at_.has_value()) flush_at_ = now + kFlushEvery;
   }

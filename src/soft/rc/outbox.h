@@ -11,12 +11,14 @@
 namespace nd::soft {
 
 // A packet whose payload still lies where the application has it:
-// packet.payload is empty and bth.pad right for `payload`. Both are good until
-// Send returns.
+// packet.payload is empty and bth.pad right for `payload`. All of it is good
+// until Send returns. The memory that the payload lies in is good for longer if
+// the packet `lasts`: until all that was sent is flushed.
 struct Outgoing {
   Packet packet;
   Slice payload{};
   uint64_t route = 0;  // of UD's DatagramAddress
+  bool lasts = false;
 };
 
 class Outbox {

@@ -250,7 +250,12 @@ Outgoing Requester::MakeData(const Request& request, uint64_t up_to) {
     packet.bth.destination = work.address.destination;
     packet.deth = {.qkey = QkeyOf(work), .source = options_.number};
   }
-  return {.packet = packet, .payload = payload, .route = work.address.route};
+  // A work that is not acknowledged completes here and now, and its memory is
+  // the application's again.
+  return {.packet = packet,
+          .payload = payload,
+          .route = work.address.route,
+          .lasts = reliable()};
 }
 
 // IBA ch. 10, Q_Keys: a privileged one in the work stands for the queue pair's

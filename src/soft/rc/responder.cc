@@ -348,7 +348,8 @@ bool Responder::SendReadPart(Reply& reply, const Served& served,
   packet.bth.pad = PadFor(length);
   packet.aeth = {.syndrome = Syndrome::Ack(), .msn = served.msn};
   outbox.Send({.packet = packet,
-               .payload = {.segments = {&memory, 1}, .length = length}});
+               .payload = {.segments = {&memory, 1}, .length = length},
+               .lasts = true});
   reply.next += packets;
   return last;
 }

@@ -27,7 +27,8 @@
 namespace nd::soft {
 
 // One end of a wire that loses nothing. The other end, where there is one
-// still, has what was sent when it receives next.
+// still, has what was sent and flushed when it receives next. What lasts is
+// looked at when it is flushed, as late as may be.
 class WireEnd final : public Network {
  public:
   explicit WireEnd(uint32_t slot) : slot_(slot) {}
@@ -39,22 +40,36 @@ class WireEnd final : public Network {
   void set_most(size_t packets) { most_ = packets; }
   // From now on packets may go as one, up to that much payload.
   void set_burst_bytes(size_t bytes) { burst_bytes_ = bytes; }
+  // Called before something is flushed.
+  void set_before_flush(std::function<void()> call) {
+    before_flush_ = std::move(call);
+  }
   // What was sent here so far, without payload.
   const std::vector<Packet>& sent() const { return sent_; }
 
   uint32_t slot() const override { return slot_; }
   size_t Room(const Path&, Qpn) override {
-    return room_ - std::min(room_, other_->packets_.size());
+    return room_ - std::min(room_, unflushed_.size() + other_->packets_.size());
   }
   size_t BurstBytes(const Path&, Qpn) override { return burst_bytes_; }
   void Send(const Path& path, const Outgoing& outgoing) override {
     sent_.push_back(outgoing.packet);
-    Carried carried{.path = path, .packet = outgoing.packet, .payload = {}};
-    carried.payload.resize(outgoing.payload.length);
-    Gather(outgoing.payload, carried.payload);
-    other_->packets_.push_back(std::move(carried));
+    const Segments segments = outgoing.payload.segments;
+    Unflushed& unflushed = unflushed_.emplace_back(
+        Unflushed{.carried = {.path = path, .packet = outgoing.packet},
+                  .segments = {segments.begin(), segments.end()},
+                  .slice = outgoing.payload});
+    unflushed.slice.segments = unflushed.segments;
+    if (!outgoing.lasts) unflushed.Look();
   }
-  void Flush() override {}
+  void Flush() override {
+    if (unflushed_.empty()) return;
+    if (before_flush_) before_flush_();
+    for (; !unflushed_.empty(); unflushed_.pop_front()) {
+      unflushed_.front().Look();
+      other_->packets_.push_back(std::move(unflushed_.front().carried));
+    }
+  }
   bool MayHaveArrivals() override { return !packets_.empty(); }
   size_t Receive(Instant, ArrivalSink& sink) override {
     const size_t count = std::min(most_, packets_.size());
@@ -84,7 +99,18 @@ class WireEnd final : public Network {
   struct Carried {
     Path path;
     Packet packet;
-    std::vector<std::byte> payload;
+    std::vector<std::byte> payload{};
+  };
+  struct Unflushed {
+    void Look() {
+      if (!carried.payload.empty()) return;
+      carried.payload.resize(slice.length);
+      Gather(slice, carried.payload);
+    }
+
+    Carried carried;
+    std::vector<Segment> segments;
+    Slice slice;  // of them
   };
 
   const uint32_t slot_;
@@ -94,6 +120,8 @@ class WireEnd final : public Network {
   size_t ahead_of_mark_ = 0;
   size_t burst_bytes_ = 0;
   std::vector<Packet> sent_;
+  std::function<void()> before_flush_;
+  std::deque<Unflushed> unflushed_;
   std::deque<Carried> packets_;
 };
 

@@ -95,6 +95,49 @@ INSTANTIATE_TEST_SUITE_P(
                                      "delay=1ms@0.05;rnr=0.2"),
                      testing::Values(0, kBurst)));
 
+// What is flushed with an error is the application's again, which may free it.
+TEST(FaultyDevice, WhatWasSentOfAWorkLeavesBeforeItIsFlushed) {
+  DeviceWorld world("cqe=LOC_PROT_ERR@1");
+  world.Connect();
+  WorldDevice& client = world.client;
+  ibv_mw window{};
+  window.rkey =
+      *client.device->AllocateWindow(client.qp->options().pd, IBV_MW_TYPE_2);
+  const uint32_t key = *client.device->RegisterMemory(
+      {.pd = client.qp->options().pd,
+       .address = client.memory.data(),
+       .length = WorldDevice::kBytes,
+       .iova = client.address(0),
+       .access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_MW_BIND});
+  ibv_mr region{};
+  region.lkey = key;
+  ibv_sge sge{client.address(0), 1000, key};
+  ibv_send_wr write{};
+  write.wr_id = 2;
+  write.sg_list = &sge;
+  write.num_sge = 1;
+  write.opcode = IBV_WR_RDMA_WRITE;
+  write.wr.rdma = {world.server.address(0), world.server.key};
+  ibv_send_wr bind{};
+  bind.wr_id = 1;
+  bind.next = &write;
+  bind.opcode = IBV_WR_BIND_MW;
+  bind.send_flags = IBV_SEND_SIGNALED;
+  bind.bind_mw = {&window,
+                  window.rkey + 1,
+                  {&region, client.address(0), 8, IBV_ACCESS_REMOTE_READ}};
+  std::vector<ibv_wc> before;
+  client.wire->set_before_flush([&] {
+    const auto now = client.Completions();
+    before.insert(before.end(), now.begin(), now.end());
+  });
+  ibv_send_wr* bad = nullptr;
+  ASSERT_EQ(client.device->PostSend(*client.qp, &bind, &bad), 0);
+  EXPECT_THAT(client.wire->sent(), SizeIs(1));
+  EXPECT_THAT(client.Completions(), SizeIs(testing::Ge(1u)));
+  for (const ibv_wc& wc : before) EXPECT_NE(wc.wr_id, 2u);
+}
+
 // Packets that came together: those before the lost one are executed, what
 // follows it is asked for again.
 TEST(FaultyDevice, OneOfABurstIsLostAndTheOthersArrive) {

@@ -8,12 +8,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <set>
 
 #include "soft/net/bench.h"
 #include "soft/net/inet.h"
+#include "soft/net/udp_sender.h"
 #include "soft/wire/icrc.h"
 
 namespace nd::soft {
@@ -109,6 +111,108 @@ TEST_F(WireTest, PacketsReachAnotherHost) {
     ASSERT_TRUE(IsIntact(b.sink.arrived[i], size(i)));
     ASSERT_EQ(b.sink.arrived[i].path, path_);
   }
+}
+
+// A message in memory that lasts, cut into packets of one train, with what is
+// left over at its end.
+class LentMessage {
+ public:
+  explicit LentMessage(size_t bytes) : bytes_(Payload(bytes)) {
+    // The sizes of the pieces do not go with those of packets.
+    const std::span all(bytes_);
+    for (size_t at = 0, size = 1; at < bytes; at += size, size += 501) {
+      pieces_.push_back(all.subspan(at, std::min(size, bytes - at)));
+    }
+  }
+
+  void Send(Network& network, const Path& path, Qpn destination) const {
+    for (size_t at = 0; at < bytes_.size(); at += 4096) {
+      const size_t size = std::min<size_t>(4096, bytes_.size() - at);
+      Outgoing outgoing;
+      outgoing.packet.bth = {.opcode = Opcode::kRcSendOnly,
+                             .pad = PadFor(size),
+                             .destination = destination,
+                             .psn = Psn(static_cast<uint32_t>(at))};
+      outgoing.payload = {.segments = pieces_, .offset = at, .length = size};
+      outgoing.lasts = true;
+      network.Send(path, outgoing);
+    }
+  }
+  bool IsIn(const Arrived& arrived) const {
+    const auto there = std::span(bytes_).subspan(arrived.bth.psn.value());
+    return std::ranges::equal(
+        arrived.payload, there.first(std::min<size_t>(4096, there.size())));
+  }
+  std::span<std::byte> bytes() { return bytes_; }
+
+ private:
+  std::vector<std::byte> bytes_;
+  std::vector<Segment> pieces_;
+};
+
+TEST_F(WireTest, WhatLastsArrivesHoweverItLies) {
+  constexpr size_t kPackets = 10;
+  Process a(here_, Localhost(1));
+  Process b(there_, Localhost(2));
+  b.network->set_wants_wire(true);
+  const LentMessage message((kPackets - 1) * 4096 + 1027);
+  message.Send(*a.network, path_, QpnOf(b.network->slot()));
+  a.network->Flush();
+  ASSERT_TRUE(ReceiveUntil({{&a, &b}},
+                           [&] { return b.sink.arrived.size() == kPackets; }));
+  for (const Arrived& arrived : b.sink.arrived) {
+    EXPECT_TRUE(message.IsIn(arrived));
+  }
+}
+
+// The receiver sees a right ICRC of what the memory holds then.
+TEST_F(WireTest, WhatLastsIsReadWhereItLiesWhenItIsFlushed) {
+  Process a(here_, Localhost(1));
+  Process b(there_, Localhost(2));
+  b.network->set_wants_wire(true);
+  LentMessage message(2048);
+  message.Send(*a.network, path_, QpnOf(b.network->slot()));
+  std::ranges::copy(Payload(2048, 1), message.bytes().begin());
+  a.network->Flush();
+  ASSERT_TRUE(
+      ReceiveUntil({{&a, &b}}, [&] { return !b.sink.arrived.empty(); }));
+  EXPECT_EQ(b.sink.arrived[0].payload, Payload(2048, 1));
+}
+
+TEST_F(WireTest, WhatDoesNotLastIsCopiedWhenItIsSent) {
+  Process a(here_, Localhost(1));
+  Process b(there_, Localhost(2));
+  b.network->set_wants_wire(true);
+  SendTo(*a.network, path_, QpnOf(b.network->slot()), 7, 2048);
+  a.network->Flush();
+  ASSERT_TRUE(
+      ReceiveUntil({{&a, &b}}, [&] { return !b.sink.arrived.empty(); }));
+  EXPECT_TRUE(IsIntact(b.sink.arrived[0], 2048));
+}
+
+// As what the kernel does not take at once is.
+TEST_F(WireTest, WhatIsKeptIsNotReadWhereItLiesAnyMore) {
+  SystemRandom random;
+  auto sender = UdpSender::Open(IpFamily::kIpv4, port_, random);
+  ASSERT_TRUE(sender.ok());
+  Process b(there_, Localhost(2));
+  b.network->set_wants_wire(true);
+  std::vector<std::byte> bytes = Payload(2047, 1);
+  const Segment segment(bytes);
+  Outgoing outgoing;
+  outgoing.packet.bth = {.opcode = Opcode::kRcSendOnly,
+                         .pad = PadFor(bytes.size()),
+                         .destination = QpnOf(b.network->slot()),
+                         .psn = Psn(1)};
+  outgoing.payload = {.segments = {&segment, 1}, .length = bytes.size()};
+  outgoing.lasts = true;
+  sender->Send(path_, 0, 0, PacketSource(outgoing));
+  sender->Keep();
+  std::ranges::fill(bytes, std::byte{});
+  NetCounters counters;
+  EXPECT_EQ(sender->Flush(counters), std::nullopt);
+  ASSERT_TRUE(ReceiveUntil({{&b}}, [&] { return !b.sink.arrived.empty(); }));
+  EXPECT_TRUE(IsIntact(b.sink.arrived[0], 2047));
 }
 
 // Whether packets get from the one address to the other.

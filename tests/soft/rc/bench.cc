@@ -134,6 +134,7 @@ void BenchOutbox::Send(const Outgoing& outgoing) {
   --limit;
   packets.push_back(outgoing.packet);
   Gather(outgoing.payload, payloads.emplace_back(outgoing.payload.length));
+  lasts.push_back(outgoing.lasts);
   EXPECT_EQ(outgoing.packet.bth.pad, PadFor(outgoing.payload.length));
   absl::StrAppend(&told_, told_.empty() ? "" : "; ",
                   Words(outgoing.packet, outgoing.payload.length));

@@ -100,6 +100,7 @@ class BenchOutbox final : public Outbox {
   size_t burst = 0;
   std::vector<Packet> packets;
   std::vector<std::vector<std::byte>> payloads;
+  std::vector<bool> lasts;  // whether they do
 
  private:
   std::string told_;

@@ -169,6 +169,18 @@ TEST_F(RequesterTest, LongMessageIsCutAtTheMtu) {
   EXPECT_EQ(outbox_.payloads[2][0], BytesOf(0)[2 * kMtu]);
 }
 
+// Without acknowledgements the application may change it once it was sent.
+TEST_F(RequesterTest, PayloadLastsWhereItIsToBeAcknowledged) {
+  AfterPost(Operation::kWrite);
+  EXPECT_EQ(outbox_.lasts, std::vector<bool>{true});
+  const QpOptions unreliable{.transport = Transport::kUc, .send_depth = 4};
+  Requester requester(unreliable, attributes_, completions_);
+  requester.Post(Work(Operation::kWrite));
+  BenchOutbox outbox;
+  requester.Transmit(now_, outbox);
+  EXPECT_EQ(outbox.lasts, std::vector<bool>{false});
+}
+
 TEST_F(RequesterTest, PayloadIsGatheredAcrossSegments) {
   std::vector<std::byte> bytes = Pattern(2 * kMtu);
   const std::array<Segment, 3> segments = {
