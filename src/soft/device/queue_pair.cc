@@ -225,6 +225,7 @@ int QueuePair::Modify(const ibv_qp_attr& attr, int mask,
   attributes.rnr_retry = next.rnr_retry;
   attributes.ack_timeout = next.timeout;
   attributes.window = window_;
+  attributes.max_window = max_window_;
   if (!qp_.Modify(FromVerbs(to), attributes)) return EINVAL;
   attr_ = next;
   if (path) path_ = *path;

@@ -79,8 +79,8 @@ class QueuePair final : private RemoteMemory,
   int Modify(const ibv_qp_attr& attr, int mask,
              const std::optional<Path>& path);
   void Query(ibv_qp_attr& attr) const;
-  // Request packets in flight, from the next Modify on.
-  void set_window(uint32_t packets) { window_ = packets; }
+  // Request packets in flight, lossless or not, from the next Modify on.
+  void set_window(uint32_t packets) { window_ = max_window_ = packets; }
   int PostSend(const ibv_send_wr& wr);
   int PostReceive(const ibv_recv_wr& wr);
   // Type 1; `new_key` is the window's once it was bound.
@@ -120,6 +120,8 @@ class QueuePair final : private RemoteMemory,
     WindowAction action{};
   };
   class NetOutbox;
+  // On the wire, where nothing is lost: 1 MiB.
+  static constexpr uint32_t kMaxWindow = 256;
 
   // RemoteMemory
   std::optional<std::span<std::byte>> Find(const MemoryClaim& claim) override;
@@ -170,6 +172,7 @@ class QueuePair final : private RemoteMemory,
   ibv_qp_attr attr_{};  // as last set
   Path path_{};         // RC and UC: to the peer
   uint32_t window_ = QpAttributes().window;
+  uint32_t max_window_ = kMaxWindow;
   const Arrival* arrival_ = nullptr;  // in OnArrival
   Network* sending_ = nullptr;        // in Transmit
   bool heard_ = false;

@@ -50,6 +50,7 @@ struct QpAttributes {
   uint8_t rnr_retry = 0;        // repeats after RNR NAKs, 7: for ever
   uint8_t ack_timeout = 0;      // exponent, 0: for ever
   uint32_t window = 64;         // request packets in flight, at least 2
+  uint32_t max_window = 0;      // it grows to while nothing is lost
   uint32_t read_packets = 128;  // most that one READ request asks for
 };
 

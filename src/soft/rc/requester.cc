@@ -47,6 +47,8 @@ Requester::Requester(const QpOptions& options, const QpAttributes& attributes,
 void Requester::Reset() {
   queue_.Clear();
   posted_ = unacked_ = send_at_ = max_sent_ = 0;
+  grown_ = 0;
+  answered_ = 0;
   GoBack();
   retries_ = rnr_retries_ = 0;
   asked_again_ = probing_ = draining_ = failed_ = false;
@@ -150,7 +152,7 @@ bool Requester::WindowHasRoom(const Request& request) const {
   if (probing_ && send_at_ > unacked_) return false;
   const uint64_t end = EndOfPart(request, send_at_);
   const bool comparable = end - unacked_ <= kMaxSpan;
-  return comparable && send_at_ - unacked_ - awaited_ < attributes_.window;
+  return comparable && send_at_ - unacked_ - awaited_ < window();
 }
 
 // Where the packet at `position` ends or, of a READ, what one request asks for.
@@ -171,9 +173,9 @@ uint64_t Requester::EndOfBurst(const Request& request,
     return end;
   }
   const uint64_t in_flight = send_at_ - unacked_;
-  const uint64_t most = std::min(
-      {PacketsOfBurst(outbox.burst_bytes(), attributes_.mtu_bytes),
-       attributes_.window - (in_flight - awaited_), kMaxSpan - in_flight});
+  const uint64_t most =
+      std::min({PacketsOfBurst(outbox.burst_bytes(), attributes_.mtu_bytes),
+                window() - (in_flight - awaited_), kMaxSpan - in_flight});
   return std::min(request.end, send_at_ + most);
 }
 
@@ -303,8 +305,7 @@ Outgoing Requester::MakeAtomic(const Request& request) const {
 bool Requester::WantsAck(bool last, uint32_t packets) {
   if (!reliable()) return false;
   since_ack_req_ += packets;
-  const bool wanted =
-      last || probing_ || since_ack_req_ >= attributes_.window / 2;
+  const bool wanted = last || probing_ || since_ack_req_ >= window() / 2;
   if (wanted) since_ack_req_ = 0;
   return wanted;
 }
@@ -517,6 +518,7 @@ void Requester::GoOn(Instant now) {
 }
 
 void Requester::Advance(uint64_t position, Instant now) {
+  Widen(position);
   unacked_ = position;
   send_at_ = std::max(send_at_, unacked_);
   retries_ = rnr_retries_ = 0;
@@ -525,6 +527,16 @@ void Requester::Advance(uint64_t position, Instant now) {
   ack_deadline_.reset();
   if (send_at_ > unacked_) StartAckTimer(now);
   Retire();
+}
+
+// By one for each window that was answered, as TCP's congestion avoidance does.
+void Requester::Widen(uint64_t position) {
+  if (window() >= attributes_.max_window) return;
+  answered_ += position - unacked_;
+  if (answered_ < window()) return;
+  answered_ = 0;
+  const bool used = send_at_ - unacked_ >= awaited_ + window() / 2;
+  if (used) ++grown_;
 }
 
 void Requester::StartAckTimer(Instant now) {
@@ -563,6 +575,7 @@ void Requester::AskAgain() {
 void Requester::Retry() {
   if (retries_ == attributes_.retry_cnt) return Fail(IBV_WC_RETRY_EXC_ERR);
   ++retries_;
+  grown_ /= 2;
   GoBack();
 }
 

@@ -93,6 +93,7 @@ class Requester {
   Request* NextToSend();
   bool Begun(const Request& request) const;
   bool MaySend(const Request& request) const;
+  uint32_t window() const { return attributes_.window + grown_; }
   bool WindowHasRoom(const Request& request) const;
   uint64_t EndOfPart(const Request& request, uint64_t position) const;
   ibv_wc_status LocalFault(const Request& request) const;
@@ -118,6 +119,7 @@ class Requester {
   bool Acknowledge(uint64_t end, Instant now);
   bool IsNext(uint64_t position, Instant now);
   void Advance(uint64_t position, Instant now);
+  void Widen(uint64_t position);
   void StartAckTimer(Instant now);
   void AnswerTaken(uint64_t position, uint64_t packets, Instant now);
   void GoOn(Instant now);
@@ -141,6 +143,10 @@ class Requester {
   uint64_t send_at_ = 0;
   uint64_t max_sent_ = 0;
   size_t send_index_ = 0;  // the work in queue_ that send_at_ is in
+
+  // The window grows while it is made use of and nothing is lost.
+  uint32_t grown_ = 0;
+  uint64_t answered_ = 0;  // packets, since it grew
 
   // Since the last time it went back:
   uint64_t awaited_ = 0;     // answers that READs in flight still bring

@@ -521,6 +521,53 @@ TEST_F(RequesterTest, RepeatAsksForAcknowledgementsWhereTheFirstDid) {
   EXPECT_EQ(After(SequenceNak(0)), sent);
 }
 
+TEST_F(RequesterTest, WindowGrowsByOneForEachThatIsAnsweredUpToItsMost) {
+  attributes_.window = 4;
+  attributes_.max_window = 6;
+  AfterPost(Operation::kSend, 40 * kMtu);
+  EXPECT_EQ(outbox_.packets.size(), 4u);
+  After(Acknowledge(3));
+  EXPECT_EQ(outbox_.packets.size(), 4u + 5u);
+  After(Acknowledge(8));
+  EXPECT_EQ(outbox_.packets.size(), 9u + 6u);
+  After(Acknowledge(14));
+  EXPECT_EQ(outbox_.packets.size(), 15u + 6u);
+}
+
+TEST_F(RequesterTest, WindowThatGrewAsksForAnAnswerAtItsHalf) {
+  attributes_.window = 4;
+  attributes_.max_window = 6;
+  AfterPost(Operation::kSend, 40 * kMtu);
+  After(Acknowledge(3));
+  outbox_.Take();
+  EXPECT_EQ(After(Acknowledge(8)),
+            "SEND MIDDLE+9 len 256; SEND MIDDLE+10 len 256 A; "
+            "SEND MIDDLE+11 len 256; SEND MIDDLE+12 len 256; "
+            "SEND MIDDLE+13 len 256 A; SEND MIDDLE+14 len 256");
+}
+
+TEST_F(RequesterTest, LossTakesHalfOfWhatTheWindowHasGrown) {
+  attributes_.window = 4;
+  attributes_.max_window = 6;
+  AfterPost(Operation::kSend, 40 * kMtu);
+  After(Acknowledge(3));
+  After(Acknowledge(8));
+  const size_t before = outbox_.packets.size();
+  After(SequenceNak(9));
+  EXPECT_EQ(outbox_.packets.size(), before + 5);
+}
+
+TEST_F(RequesterTest, WindowThatIsNotMadeUseOfDoesNotGrow) {
+  attributes_.window = 4;
+  attributes_.max_window = 6;
+  for (uint32_t i = 0; i < 20; ++i) {
+    AfterPost(Operation::kSend);
+    After(Acknowledge(i));
+  }
+  AfterPost(Operation::kSend, 40 * kMtu);
+  EXPECT_EQ(outbox_.packets.size(), 20u + 4u);
+}
+
 TEST_F(RequesterTest, RnrNakAcknowledgesWaitsAndResends) {
   AfterPost(Operation::kSend);
   AfterPost(Operation::kSend);
