@@ -530,8 +530,9 @@ void Requester::Advance(uint64_t position, Instant now) {
 }
 
 // By one for each window that was answered, as TCP's congestion avoidance does.
+// It ends with a loss, which one that never repeats cannot afford.
 void Requester::Widen(uint64_t position) {
-  if (window() >= attributes_.max_window) return;
+  if (window() >= attributes_.max_window || attributes_.retry_cnt == 0) return;
   answered_ += position - unacked_;
   if (answered_ < window()) return;
   answered_ = 0;

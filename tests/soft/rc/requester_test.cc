@@ -557,6 +557,15 @@ TEST_F(RequesterTest, LossTakesHalfOfWhatTheWindowHasGrown) {
   EXPECT_EQ(outbox_.packets.size(), before + 5);
 }
 
+TEST_F(RequesterTest, WindowDoesNotGrowWhereNothingIsRepeated) {
+  attributes_.window = 4;
+  attributes_.max_window = 6;
+  attributes_.retry_cnt = 0;
+  AfterPost(Operation::kSend, 40 * kMtu);
+  After(Acknowledge(3));
+  EXPECT_EQ(outbox_.packets.size(), 4u + 4u);
+}
+
 TEST_F(RequesterTest, WindowThatIsNotMadeUseOfDoesNotGrow) {
   attributes_.window = 4;
   attributes_.max_window = 6;

@@ -431,6 +431,7 @@ TEST_F(ResponderTest, ReadIsAnsweredInPacketsOfTheMtu) {
             "READ FIRST+0 msn 1 len 256; READ MIDDLE+1 len 256; "
             "READ LAST+2 msn 1 len 3");
   EXPECT_EQ(outbox_.payloads[2][2], memory_.bytes[1 + 2 * kMtu + 2]);
+  EXPECT_EQ(outbox_.lasts, std::vector<bool>(3, true));
   receives_.Post(1, 10);
   EXPECT_EQ(AfterWithAckReq(Message(Opcode::kRcSendOnly, 3)), "ACK+3 msn 2");
 }
