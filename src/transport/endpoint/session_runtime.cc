@@ -360,6 +360,10 @@ void SessionRuntime::PumpAll(Instant now) {
   pump_at_ = NextDeadline();
 }
 
+void SessionRuntime::Hasten() {
+  if (called_) core_->SendFirst();
+}
+
 bool SessionRuntime::Turn(Instant now) {
   in_turn_ = true;
   if (memory_->copying()) {

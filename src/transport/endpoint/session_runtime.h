@@ -117,6 +117,7 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   bool TakeCmEvents();
 
   // Pollable:
+  void Hasten() override;
   bool Turn(Instant now) override;
   Instant NextDeadline() const override;
   bool Arm() override;
