@@ -16,7 +16,10 @@ option(ND_PCH "Precompile the headers that most files of a kind include" OFF)
 set(ND_SANITIZE "" CACHE STRING "Value of -fsanitize=, empty for none")
 
 add_library(nd_options INTERFACE)
-target_compile_options(nd_options INTERFACE -Wall -Wextra $<$<BOOL:${ND_WERROR}>:-Werror>)
+target_compile_options(nd_options INTERFACE -Wall -Wextra $<$<BOOL:${ND_WERROR}>:-Werror>
+  # Nobody puts functions of their own in the place of nd's: calls within a file
+  # may be inlined though its code is position independent.
+  -fno-semantic-interposition)
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
   # GCC 12 takes temporaries with a std::vector in them for uninitialized at -O2.
   target_compile_options(nd_options INTERFACE

@@ -35,10 +35,10 @@ uint64_t StreamPingPong::OffsetOf(const Turn& turn) const {
   return turn.qp * plan.area_bytes() + plan.SlotOf(turn.sequence) * plan.stride;
 }
 
-absl::StatusOr<bool> StreamPingPong::TurnReactor() {
+absl::StatusOr<bool> StreamPingPong::TurnReactor(Duration at_most) {
   ND_ASSIGN_OR_RETURN(
       const bool came,
-      side_.progress.Turn(CqReader::kSlice, phase_.control.cancellation()));
+      side_.progress.Turn(at_most, phase_.control.cancellation()));
   ND_RETURN_IF_ERROR(failure_);
   // Of a load something comes all the time.
   if (++turns_ % kTurnsPerLook == 0 && phase_.Cancelled()) {
@@ -48,7 +48,9 @@ absl::StatusOr<bool> StreamPingPong::TurnReactor() {
 }
 
 absl::Status StreamPingPong::AwaitEnd(const Operation& operation) {
-  while (operation.pending()) ND_RETURN_IF_ERROR(TurnReactor());
+  while (operation.pending()) {
+    ND_RETURN_IF_ERROR(TurnReactor(CqReader::kSlice));
+  }
   return operation.done() ? operation.status() : absl::OkStatus();
 }
 
@@ -76,14 +78,16 @@ absl::Status StreamPingPong::Post(const Turn& turn) {
 
 absl::StatusOr<bool> StreamPingPong::Await(const Turn& turn) {
   ReceiveOperation& receive = lanes_[turn.qp].receives[turn.sequence % kPlaces];
+  if (taken_ != nullptr) {
+    // What was sent leaves with a turn: behind it is time for what can wait.
+    ND_RETURN_IF_ERROR(TurnReactor(Duration::zero()));
+    ReceiveAgain();
+  }
   while (!receive.done()) {
-    ND_ASSIGN_OR_RETURN(const bool came, TurnReactor());
-    // What was sent has left: time for what can wait.
-    if (taken_ != nullptr) ReceiveAgain();
+    ND_ASSIGN_OR_RETURN(const bool came, TurnReactor(CqReader::kSlice));
     if (!came && phase_.control.peer_done() && !receive.done()) return false;
   }
   ND_RETURN_IF_ERROR(receive.status());
-  if (taken_ != nullptr) ReceiveAgain();
   taken_ = &receive;
   taken_stream_ = turn.qp;
   return true;

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/clock.h"
 #include "nd/operation.h"
 #include "ndping/engine/pattern.h"
 #include "ndping/engine/phase.h"
@@ -53,7 +54,7 @@ class StreamPingPong {
     ReceiveOperation receives[kPlaces];
   };
 
-  absl::StatusOr<bool> TurnReactor();
+  absl::StatusOr<bool> TurnReactor(Duration at_most);
   absl::Status AwaitEnd(const Operation& operation);
   // In the memory that messages leave from.
   uint64_t OffsetOf(const Turn& turn) const;

@@ -286,22 +286,45 @@ bool SessionRuntime::TakeCmEvents() {
 
 bool SessionRuntime::TakeCompletions(Instant& now) {
   if (queue_failed_) return false;
+  assert(put_off_ == 0);
   const absl::StatusOr<size_t> count = cq_->Poll(completions_);
   if (!count.ok()) {
     FailQueue(count.status());
     return true;
   }
+  if (*count == 0) return false;
   // What this turn has sent may have arrived in it.
-  if (*count > 0 && std::exchange(sent_, false)) now = hub_.engine().Now();
-  for (const verbs::Completion& each : std::span(completions_).first(*count)) {
-    for (const LinkSlot& link : links_) {
-      if (link.carrier != nullptr && link.carrier->qp() == each.qp) {
-        link.carrier->OnCompletion(each, now);
-        break;
-      }
+  if (std::exchange(sent_, false)) now = hub_.engine().Now();
+  const std::span<const verbs::Completion> all(completions_.data(), *count);
+  const auto arrived = [](const verbs::Completion& each) {
+    return each.is_receive();
+  };
+  // That something was sent may be learnt behind the answer to what arrived
+  // with that news. Where something has failed, the order is kept.
+  const bool puts_off = std::ranges::any_of(all, arrived) &&
+                        std::ranges::all_of(all, &verbs::Completion::ok);
+  for (const verbs::Completion& each : all) {
+    if (puts_off && !arrived(each)) {
+      completions_[put_off_++] = each;
+    } else {
+      HandOn(each, now);
     }
   }
-  return *count > 0;
+  return true;
+}
+
+void SessionRuntime::HandOn(const verbs::Completion& completion, Instant now) {
+  for (const LinkSlot& link : links_) {
+    if (link.carrier != nullptr && link.carrier->qp() == completion.qp) {
+      return link.carrier->OnCompletion(completion, now);
+    }
+  }
+}
+
+bool SessionRuntime::TakePutOff(Instant now) {
+  const size_t count = std::exchange(put_off_, 0);
+  for (size_t i = 0; i < count; ++i) HandOn(completions_[i], now);
+  return count > 0;
 }
 
 // Nothing will complete: links end by their time.
@@ -325,13 +348,20 @@ bool SessionRuntime::AdvanceLinks(Instant now) {
 }
 
 void SessionRuntime::PumpAll(Instant now) {
+  bool again = false;
   do {
     core_->Pump(now);
     called_ = false;  // Pump has seen to what its callbacks have called
     TellOwner();
-  } while (AdvanceLinks(now) || called_);
+    again = TakePutOff(now);  // before the carriers that it is of go
+    again |= AdvanceLinks(now);
+  } while (again || called_);
   pump_due_ = false;
   pump_at_ = NextDeadline();
+}
+
+void SessionRuntime::Hasten() {
+  if (called_) core_->SendFirst();
 }
 
 bool SessionRuntime::Turn(Instant now) {

@@ -117,6 +117,7 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   bool TakeCmEvents();
 
   // Pollable:
+  void Hasten() override;
   bool Turn(Instant now) override;
   Instant NextDeadline() const override;
   bool Arm() override;
@@ -134,6 +135,8 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   absl::Status Init();
   absl::StatusOr<std::unique_ptr<verbs::QueuePair>> CreateQp();
   bool TakeCompletions(Instant& now);
+  void HandOn(const verbs::Completion& completion, Instant now);
+  bool TakePutOff(Instant now);
   bool AdvanceLinks(Instant now);
   void PumpAll(Instant now);
   void TellOwner();
@@ -168,6 +171,7 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   std::vector<LinkSlot> links_;
 
   std::array<verbs::Completion, kTurnCompletions> completions_;  // of a poll
+  size_t put_off_ = 0;  // of them, from the first on: until PumpAll has sent
   uint32_t send_depth_ = kSendDepth;
   bool armed_ = false;
   bool queue_failed_ = false;  // the device does not serve it any more

@@ -166,6 +166,9 @@ bool Engine::Poll() {
   ++statistics_.turns;
   sleeps_.store(false, std::memory_order_relaxed);
   bool busy = submissions_.RunAll();
+  for (Pollable* const pollable : polled_) {
+    if (pollable != nullptr) pollable->Hasten();
+  }
   const Instant now = Now();
   busy |= TurnAll(now);
   if (polled_.empty() || now >= look_at_) {

@@ -30,6 +30,9 @@ class Pollable {
  public:
   virtual ~Pollable() = default;
 
+  // Sends what need not wait for the clock to be read; adds and removes
+  // nothing. Turn follows.
+  virtual void Hasten() {}
   // Takes what has come and sends what can be sent; whether anything came.
   virtual bool Turn(Instant now) = 0;
   // When Turn is due without anything coming.

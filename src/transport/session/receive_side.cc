@@ -36,16 +36,18 @@ bool ReceiveSide::AddMessage(ReceiveSlot& slot,
                                   .size = bytes.size(),
                                   .data = bytes.data()});
   // Whoever waits for a copy takes it from where it is.
-  const auto* waiting = static_cast<ReceiveOperation*>(receivers_.first());
-  const bool at_once = waiting != nullptr && !waiting->loan() &&
-                       next_ + 1 == records_.end() && !notifies &&
-                       bytes.size() <= waiting->into().bytes.size();
+  const auto at_once = [&] {
+    const auto* waiting = static_cast<ReceiveOperation*>(receivers_.first());
+    return waiting != nullptr && !waiting->loan() &&
+           next_ + 1 == records_.end() && !notifies &&
+           bytes.size() <= waiting->into().bytes.size();
+  };
   if (ended_) {
     Drop(record);
     PopReleased();
     return true;
   }
-  if (keep || at_once) {
+  if (keep || at_once()) {
     record.slot = &slot;
     ++slot.loans;
   } else {

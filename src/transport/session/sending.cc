@@ -148,9 +148,21 @@ void SessionCore::SendLane(Lane& lane, MessageClass message_class) {
   }
   const bool more = lane.unsent != lane.entries.end() || !lane.ready.empty();
   if (lane.Full() && more) lack = Lack::kDepth;
-  if (lane.stall.Set(lack, now_) && lane.carrier != nullptr) {
+  if (SetStall(lane.stall, lack) && lane.carrier != nullptr) {
     lane.carrier->CountStall(lack);
   }
+}
+
+// What the latency class has to send is not behind the housekeeping, unless its
+// link has news of links to carry, which must not lack the credits.
+void SessionCore::SendFirst() {
+  Lane& lane = LaneOf(MessageClass::kLatency);
+  Link* const link = lane.carrier;
+  if (link == nullptr || link->pong || link->ping_due || !departed_.empty()) {
+    return;
+  }
+  SendLane(lane, MessageClass::kLatency);
+  link->carrier->Flush();
 }
 
 // Where nothing else has told the peer of its credits.
@@ -174,7 +186,8 @@ bool SessionCore::HasMore(Lane& lane) {
   return false;
 }
 
-// Sends one packet with all that is ready and fits. False when nothing was.
+// Sends one packet with all that is ready, of which there is something
+// (HasMore), and fits. False when nothing did.
 bool SessionCore::SendPacket(Lane& lane, MessageClass message_class,
                              Link& link) {
   const uint64_t slot = link.send_slots;
@@ -183,13 +196,13 @@ bool SessionCore::SendPacket(Lane& lane, MessageClass message_class,
   PacketWriter writer(room, layout_.digest);
   LocalPiece tail;
   const uint64_t first = lane.unsent;
-  while (tail.data == nullptr && HasMore(lane)) {
+  do {
     if (lane.unsent == lane.entries.end() && !TakeNext(lane, writer)) break;
     if (!AppendEntry(lane, lane.unsent, message_class, link, writer, tail)) {
       break;
     }
     ++lane.unsent;
-  }
+  } while (tail.data == nullptr && HasMore(lane));
   const uint64_t count = lane.unsent - first;
   if (count == 0) return false;
   ++link.send_slots;

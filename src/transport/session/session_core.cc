@@ -171,6 +171,11 @@ void SessionCore::DropUnsent(Operation& operation, absl::Status why) {
   Done(operation, std::move(why));
 }
 
+bool SessionCore::ChangeStall(StallTimer& timer, Lack lack) {
+  if (!now_holds_) now_ = std::max(now_, events_.Now());
+  return timer.Set(lack, now_);
+}
+
 void SessionCore::Unreference(Stream& stream) {
   assert(stream.references_ > 0);
   --stream.references_;
@@ -180,9 +185,10 @@ void SessionCore::Unreference(Stream& stream) {
 // A stream goes when both sides have ended it, nothing of it is under way, and
 // the application is through with it.
 void SessionCore::MaybeForget(Stream& stream) {
+  if (!stream.closed_) return;
   const bool over = state_ == State::kEnded || !stream.end_.ok() ||
                     (stream.finish_sent_ && stream.receiving_.finished());
-  if (!over || !stream.closed_ || stream.references_ != 0 || stream.ready_ ||
+  if (!over || stream.references_ != 0 || stream.ready_ ||
       !stream.to_send_.empty() || stream.memory_wanted_ ||
       stream.transfer_wanted_ || stream.access_wanted_ ||
       !stream.receiving_.idle()) {
@@ -233,6 +239,7 @@ void SessionCore::Pump(Instant now) {
       retrying_.clear();
     }
     if (state_ != State::kEnded) {
+      SendFirst();
       KeepAlive(now);
       SettleAll();
       ChooseCarriers();

@@ -126,6 +126,9 @@ class SessionCore {
   // Ends it now; all that is under way ends with `why`.
   void Fail(absl::Status why);
 
+  // What the latency class has to send, as far as nothing else stands before
+  // it. Pump is due as before.
+  void SendFirst();
   // Ends operations that are done: their callbacks run here.
   void Deliver(Instant now);
   // That, and sends what can be sent.
@@ -387,11 +390,11 @@ class SessionCore {
     now_ = now;
     now_holds_ = true;
   }
-  void SetStall(StallTimer& timer, Lack lack) {
-    if (timer.lack() == lack) return;
-    if (!now_holds_) now_ = std::max(now_, events_.Now());
-    timer.Set(lack, now_);
+  // As StallTimer::Set.
+  bool SetStall(StallTimer& timer, Lack lack) {
+    return timer.lack() != lack && ChangeStall(timer, lack);
   }
+  bool ChangeStall(StallTimer& timer, Lack lack);
 
   // statistics.cc
   Duration OldestSend(const Stream* stream, Instant now) const;

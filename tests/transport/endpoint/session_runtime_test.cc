@@ -103,6 +103,40 @@ TEST_P(RuntimeByProgress, MessagesOfAnySizeArriveUnchangedBothWays) {
   for (std::thread& each : threads) each.join();
 }
 
+// The acknowledgement of a message often comes with the answer to it.
+TEST_P(RuntimeByProgress, ASendEndsAlsoWhereItsAnswerIsTheLastThatComes) {
+  constexpr int kRounds = 20;
+  struct Echo {
+    Stream& stream;
+    ReceiveOperation receive{};
+    SendOperation send{};
+  };
+  RuntimePair pair(GetParam());
+  ASSERT_TRUE(pair.ConnectAll().ok());
+  const auto ends = pair.OpenStream(0, MessageClass::kLatency);
+  Echo echo{.stream = *ends[1]};
+  echo.receive.OnDone(
+      [](Operation& operation, void* context) {
+        if (!operation.status().ok()) return;
+        auto& its = *static_cast<Echo*>(context);
+        its.receive.message().Drop();
+        its.stream.Send(its.send);
+      },
+      &echo);
+  const std::vector<std::byte> bytes = MessageOf(64, 1);
+  for (int i = 0; i < kRounds; ++i) {
+    pair.side(1).Receive(*ends[1], echo.receive);
+    ReceiveOperation answer;
+    pair.side(0).Receive(*ends[0], answer);
+    ASSERT_TRUE(SendFrom(pair.side(0), *ends[0], bytes).ok());
+    answer.Wait();
+    ASSERT_TRUE(answer.status().ok()) << answer.status();
+    echo.receive.Wait();
+    echo.send.Wait();
+    ASSERT_TRUE(echo.send.status().ok()) << echo.send.status();
+  }
+}
+
 TEST_P(RuntimeByProgress, LongMessagesLeaveMemoryThatCannotBeRegistered) {
   RuntimePair pair(GetParam());
   pair.side(0).LimitRegistrations(0);

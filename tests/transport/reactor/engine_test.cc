@@ -45,6 +45,9 @@ struct Work final : Submission {
 };
 
 struct FakePollable final : Pollable {
+  void Hasten() override {
+    if (on_hasten) on_hasten();
+  }
   bool Turn(Instant) override {
     ++turns;
     if (const auto call = on_turn) call();  // which may set another one
@@ -56,6 +59,7 @@ struct FakePollable final : Pollable {
     return arm_result;
   }
 
+  std::function<void()> on_hasten;
   std::function<void()> on_turn;
   bool came = false;
   bool arm_result = true;
@@ -83,6 +87,29 @@ class EventFd {
 TEST(Engine, ANegativeSpinTimeIsInvalid) {
   EXPECT_EQ(Engine::Create({.spin = -microseconds(1)}).status().code(),
             absl::StatusCode::kInvalidArgument);
+}
+
+TEST(Engine, WhatHastensDoesNotWaitForTheClock) {
+  struct CountingClock final : Clock {
+    Instant Now() const override {
+      ++reads;
+      return {};
+    }
+    mutable int reads = 0;
+  } clock;
+  const auto engine = NewEngine(Progress::kBusy, clock);
+  FakePollable polled, gone;
+  int at_hasten = -1, at_turn = -1;
+  polled.on_hasten = [&] { at_hasten = clock.reads; };
+  polled.on_turn = [&] { at_turn = clock.reads; };
+  engine->Add(gone);
+  engine->Add(polled);
+  engine->Remove(gone);
+  const int before = clock.reads;
+  engine->Poll();
+  EXPECT_EQ(at_hasten, before);
+  EXPECT_EQ(at_turn, before + 1);
+  engine->Remove(polled);
 }
 
 // --- submissions ---

@@ -388,7 +388,10 @@ void SimWorld::Break(uint32_t link) {
 }
 
 void SimWorld::Pump() {
-  for (const auto& side : sides_) side->core->Pump(now_);
+  for (const auto& side : sides_) {
+    if (random_.OneIn(2)) side->core->SendFirst();
+    side->core->Pump(now_);
+  }
 }
 
 bool SimWorld::Run(const std::function<bool()>& done, Duration limit) {
