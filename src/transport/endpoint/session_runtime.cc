@@ -347,17 +347,20 @@ bool SessionRuntime::AdvanceLinks(Instant now) {
   return any;
 }
 
-void SessionRuntime::PumpAll(Instant now) {
+bool SessionRuntime::PumpAll(Instant now) {
+  bool took = false;
   bool again = false;
   do {
     core_->Pump(now);
     called_ = false;  // Pump has seen to what its callbacks have called
     TellOwner();
     again = TakePutOff(now);  // before the carriers that it is of go
+    took |= again;
     again |= AdvanceLinks(now);
   } while (again || called_);
   pump_due_ = false;
   pump_at_ = NextDeadline();
+  return took;
 }
 
 void SessionRuntime::Hasten() {
@@ -376,14 +379,15 @@ bool SessionRuntime::Turn(Instant now) {
   // which is mostly empty then: it is what its next completion answers.
   // Links that end by their time are known to NextDeadline.
   sent_ = called_;
-  if (called_ || pump_due_ || now >= pump_at_) PumpAll(now);
+  bool took = false;
+  if (called_ || pump_due_ || now >= pump_at_) took = PumpAll(now);
   const bool came = TakeCompletions(now);
   // Who has waited for it goes on first: the rest is for the next turn, which
   // comes at once, unless there is an answer already.
   if (came) {
     pump_due_ = true;
     core_->Deliver(now);
-    if (called_) PumpAll(now);
+    if (called_) took |= PumpAll(now);
   }
   in_turn_ = false;
   // The last call: it may be destroyed by it.
@@ -391,7 +395,8 @@ bool SessionRuntime::Turn(Instant now) {
     const std::function<void()> on_idle = on_idle_;
     on_idle();
   }
-  return came;
+  // Who waits for the end of what was put off hears of it as of what comes.
+  return came || took;
 }
 
 void SessionRuntime::TellOwner() {

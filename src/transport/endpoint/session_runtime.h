@@ -138,7 +138,8 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   void HandOn(const verbs::Completion& completion, Instant now);
   bool TakePutOff(Instant now);
   bool AdvanceLinks(Instant now);
-  void PumpAll(Instant now);
+  // Whether it took what was put off.
+  bool PumpAll(Instant now);
   void TellOwner();
   void FailQueue(absl::Status why);
 

@@ -137,6 +137,59 @@ TEST_P(RuntimeByProgress, ASendEndsAlsoWhereItsAnswerIsTheLastThatComes) {
   }
 }
 
+// Whoever waits for an operation polls on while nothing comes.
+TEST_P(RuntimeByProgress, ATurnInWhichASendEndsSaysThatSomethingCame) {
+  constexpr int kRounds = 3000;
+  struct Echo {
+    Stream* stream = nullptr;
+    ReceiveOperation receive{};
+    std::array<SendOperation, 8> sends{};
+    size_t next = 0;
+  } echo;
+  echo.receive.OnDone(
+      [](Operation& operation, void* context) {
+        if (!operation.status().ok()) return;
+        auto& its = *static_cast<Echo*>(context);
+        its.receive.message().Drop();
+        its.stream->Send(its.sends[its.next++ % its.sends.size()]);
+        its.stream->Receive(its.receive);
+      },
+      &echo);
+  RuntimePair pair(GetParam());
+  ASSERT_TRUE(pair.ConnectAll().ok());
+  const auto ends = pair.OpenStream(0, MessageClass::kLatency);
+  echo.stream = ends[1];
+  pair.side(1).Receive(*echo.stream, echo.receive);
+  int silent = 0;
+  pair.side(0).On([&] {
+    Engine& engine = pair.side(0).engine();
+    SessionRuntime& runtime = pair.side(0).runtime();
+    std::array<SendOperation, 4> sends;
+    const Instant end = Late();
+    const auto turn_until = [&](const Operation& operation) {
+      while (operation.pending() && engine.Now() < end) {
+        const auto pending = [&sends] {
+          return std::ranges::count_if(sends, &SendOperation::pending);
+        };
+        const auto before = pending();
+        if (!runtime.Turn(engine.Now()) && pending() < before) ++silent;
+      }
+    };
+    for (int i = 0; i < kRounds; ++i) {
+      SendOperation& send = sends[i % sends.size()];
+      turn_until(send);
+      ReceiveOperation answer;
+      ends[0]->Receive(answer);
+      ends[0]->Send(send);
+      turn_until(answer);
+      ASSERT_TRUE(answer.done() && answer.status().ok());
+      answer.message().Drop();
+    }
+    for (const SendOperation& send : sends) turn_until(send);
+  });
+  EXPECT_EQ(silent, 0);
+}
+
 TEST_P(RuntimeByProgress, LongMessagesLeaveMemoryThatCannotBeRegistered) {
   RuntimePair pair(GetParam());
   pair.side(0).LimitRegistrations(0);
