@@ -43,9 +43,9 @@ struct HostNetworkOptions {
   uint16_t udp_port = kRoceUdpPort;
   // Where packets from other hosts arrive.
   std::vector<Gid> wire_addresses = AnyAddresses();
-  size_t ring_bytes = size_t{1} << 20;  // of each direction; a power of two
-  size_t max_links = 1024;              // rings made, and rings taken
-  std::optional<uint32_t> first_slot;   // to try; otherwise by chance
+  size_t ring_bytes = size_t{1} << 20;   // of each direction; a power of two
+  size_t max_links = 1024;               // rings made, and rings taken
+  std::optional<uint32_t> first_slot{};  // to try; otherwise by chance
   // Whether to read what processes of this user lend from their memory, where
   // the system allows it; otherwise they copy it.
   bool fetches = true;
