@@ -72,6 +72,14 @@ auto ReadVariable(const char* name, Parse parse)
       absl::StrCat(name, ": ", parsed.status().message()));
 }
 
+// Whether large payload within the host may be fetched by who receives it.
+absl::StatusOr<bool> ParseSingleCopy(absl::string_view value) {
+  if (value.empty() || value == "1") return true;
+  if (value == "0") return false;
+  return absl::InvalidArgumentError(
+      absl::StrCat("'", value, "' is neither 0 nor 1"));
+}
+
 }  // namespace
 
 bool SoftIsActive() {
@@ -141,12 +149,15 @@ absl::StatusOr<SoftProcess*> SoftProcess::Begin() {
                       ReadVariable("ND_SOFT_FAULTS", ParseFaultSpec));
   ND_ASSIGN_OR_RETURN(const Limits limits,
                       ReadVariable("ND_SOFT_PERSONALITY", PersonalityLimits));
+  ND_ASSIGN_OR_RETURN(const bool single_copy,
+                      ReadVariable("ND_SOFT_SINGLE_COPY", ParseSingleCopy));
   // Before the addresses are read: a change between the two is not missed.
   auto opened = AddressWatch::Open();
   AddressWatch watch = opened.ok() ? *std::move(opened) : AddressWatch();
   const HostAddresses host = ReadHostAddresses();
   SystemRandom random;
-  ND_ASSIGN_OR_RETURN(auto network, HostNetwork::Open({}, random));
+  ND_ASSIGN_OR_RETURN(auto network,
+                      HostNetwork::Open({.fetches = single_copy}, random));
   network->SetLocalGids(host.addresses());
   network->set_wants_wire(true);
   const Device::Options options{.limits = limits, .host = host};

@@ -22,9 +22,11 @@ constexpr uint32_t kHeaderBytes = 80;
 // What is copied in less than a microsecond or two.
 constexpr size_t kMuch = size_t{8} << 10;
 // Packets in flight to a peer of this host: rings have their own bound.
-constexpr uint32_t kWindowWithinHost = 64;
+constexpr uint32_t kWindowWithinHost = 128;
 // What is taken before something is sent: less than a ring.
 constexpr size_t kMuchToTake = size_t{60} << 10;
+// Values of a LoanWord between those with which two queue pairs begin.
+constexpr uint64_t kLoansOfOne = uint64_t{1} << 32;
 // Polls of a CQ that stays empty while there is something to do.
 constexpr int kInlineRounds = 4;
 // Of so many looks that a polling thread takes, one looks at everything.
@@ -77,7 +79,8 @@ Device::Device(const Options& options, std::unique_ptr<Network> network,
       memory_(options.limits.max_regions),
       qps_(size_t{1} << kQpnIndexBits),
       last_qp_index_(static_cast<uint32_t>(random.Below(kIndexMask))),
-      mad_psn_(static_cast<uint32_t>(random.Next())) {}
+      mad_psn_(static_cast<uint32_t>(random.Next())),
+      next_loan_(random.Next()) {}
 
 std::optional<int> Device::GidIndex(const Gid& gid) const {
   const auto table = host();
@@ -267,6 +270,7 @@ absl::StatusOr<QueuePair*> Device::CreateQp(QueuePair::Options options) {
   if (removed()) return Gone();
   options.faults = faults_;
   Holding lock(mutex_);
+  options.loan = next_loan_ += kLoansOfOne;
   if (qp_count_ >= limits_.max_qps) {
     return TooMany("queue pairs", limits_.max_qps);
   }
@@ -761,7 +765,7 @@ void Device::RejectSome(Instant now, CmOutput& output) {
 
 // Called from within network_->Receive, under the lock.
 void Device::OnArrival(const Arrival& arrival) {
-  arrived_bytes_ += arrival.packet.payload.size();
+  arrived_bytes_ += arrival.packet.payload_bytes();
   if (arrival.packet.bth.destination == kGsiQpn) return OnMad(arrival);
   if (arrival.packet.bth.destination == kMulticastQpn) {
     return OnGroupArrival(arrival);

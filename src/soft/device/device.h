@@ -271,6 +271,7 @@ class Device final : private ArrivalSink {
   // Timers that are due by then run out once the network has passed its mark.
   std::optional<Instant> marked_ ABSL_GUARDED_BY(mutex_);
   Psn mad_psn_ ABSL_GUARDED_BY(mutex_);
+  uint64_t next_loan_ ABSL_GUARDED_BY(mutex_);
   int wake_fd_ ABSL_GUARDED_BY(mutex_) = -1;
   // The engine's thread sleeps, until then or something comes.
   bool resting_ ABSL_GUARDED_BY(mutex_) = false;

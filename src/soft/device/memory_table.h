@@ -87,6 +87,10 @@ class MemoryTable {
   std::optional<std::span<std::byte>> FindRemote(
       const Accessor& by, const MemoryClaim& claim) const;
 
+  bool IsRegion(uint32_t key) const {
+    const Entry* const entry = Find(key);
+    return entry != nullptr && entry->kind == Kind::kRegion;
+  }
   // The key that a type 1 window has after one that it has now.
   static uint32_t NextKey(uint32_t key) {
     return (key & ~0xffu) | ((key + 1) & 0xff);

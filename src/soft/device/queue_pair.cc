@@ -95,8 +95,8 @@ class QueuePair::NetOutbox final : public Outbox {
   NetOutbox(QueuePair& qp, Network& network)
       : qp_(qp),
         network_(network),
-        burst_bytes_(network.BurstBytes(qp.path_, Qpn(qp.attr_.dest_qp_num))),
-        turn_bytes_(burst_bytes_ > 0 ? burst_bytes_ : kTurnOnTheWire) {}
+        bursts_(network.Bursts(qp.path_, Qpn(qp.attr_.dest_qp_num))),
+        turn_bytes_(bursts_.copied > 0 ? bursts_.copied : kTurnOnTheWire) {}
 
   size_t room() const override {
     if (sent_bytes_ >= turn_bytes_) {
@@ -108,15 +108,22 @@ class QueuePair::NetOutbox final : public Outbox {
     return room;
   }
   size_t burst_bytes() const override {
-    return std::min(burst_bytes_,
+    return std::min(bursts_.copied,
                     turn_bytes_ - std::min(turn_bytes_, sent_bytes_));
   }
+  size_t lent_burst_bytes() const override { return bursts_.lent; }
   void Send(const Outgoing& outgoing) override {
+    sent_bytes_ += kAboutHeaders;
+    if (bursts_.lent > 0 && outgoing.payload.length > bursts_.copied) {
+      Outgoing lent = outgoing;
+      lent.loan = &qp_.loan_;
+      return network_.Send(qp_.path_, lent);
+    }
     const Path* const datagram_path =
         reinterpret_cast<const Path*>(outgoing.route);
     network_.Send(datagram_path != nullptr ? *datagram_path : qp_.path_,
                   outgoing);
-    sent_bytes_ += kAboutHeaders + outgoing.payload.length;
+    sent_bytes_ += outgoing.payload.length;
   }
   SendOutcome outcome() const {
     if (turn_over_) return SendOutcome::kTurn;
@@ -138,7 +145,7 @@ class QueuePair::NetOutbox final : public Outbox {
 
   QueuePair& qp_;
   Network& network_;
-  const size_t burst_bytes_;
+  const BurstBytes bursts_;
   const size_t turn_bytes_;
   size_t sent_bytes_ = 0;
   mutable bool blocked_ = false;
@@ -156,11 +163,19 @@ QueuePair::QueuePair(const Options& options, MemoryTable& memory)
                             options.cap.max_inline_data]),
       receives_(options.srq != nullptr ? 0 : options.cap.max_recv_wr,
                 options.cap.max_recv_sge),
+      loan_(options.loan),
       qp_({.transport = options.transport,
            .number = options.number,
            .send_depth = options.cap.max_send_wr},
           {.memory = *this, .receives = *this, .completions = *this}) {
   attr_.port_num = 1;
+}
+
+// Nothing that comes behind may be seen before it.
+void QueuePair::EndLoans() {
+  loan_.store(loan_.load(std::memory_order_relaxed) + 1,
+              std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
 ibv_qp_state QueuePair::state() const { return ToVerbs(qp_.state()); }
@@ -175,6 +190,7 @@ int QueuePair::Modify(const ibv_qp_attr& attr, int mask,
   if (to == IBV_QPS_RESET || to == IBV_QPS_ERR) {
     if (!qp_.Modify(FromVerbs(to), qp_.attributes())) return EINVAL;
     (void)shuffled_.Take();
+    EndLoans();
     if (to == IBV_QPS_RESET) {
       receives_.Clear();
       heard_ = false;
@@ -401,7 +417,11 @@ int QueuePair::PostReceive(const ibv_recv_wr& wr) {
 }
 
 void QueuePair::ForgetRegion(uint32_t key) {
-  qp_.ForgetMemory([this, key](Segments segments) {
+  // What a window named that was read through, it does not tell any more.
+  bool lent = qp_.HasRead([this, key](Rkey rkey) {
+    return ToUint(rkey) == key || !memory_.IsRegion(ToUint(rkey));
+  });
+  qp_.ForgetMemory([this, key, &lent](Segments segments) {
     if (segments.empty()) return false;
     const std::span<const uint32_t> keys =
         segments.data() == receive_segments_.data()
@@ -409,8 +429,11 @@ void QueuePair::ForgetRegion(uint32_t key) {
             : std::span(keys_).subspan(
                   static_cast<size_t>(segments.data() - segments_.data()),
                   segments.size());
-    return std::ranges::find(keys, key) != keys.end();
+    const bool named = std::ranges::find(keys, key) != keys.end();
+    lent |= named;
+    return named;
   });
+  if (lent) EndLoans();
 }
 
 // ---- The protocol's ports.
@@ -580,6 +603,8 @@ void QueuePair::SendCompleted(const WorkCompletion& completion) {
   if (sending_ != nullptr && options_.transport == Transport::kRc) {
     sending_->Flush();
   }
+  // One that ends well has been taken.
+  if (completion.status != IBV_WC_SUCCESS) EndLoans();
   CqEntry entry;
   entry.wc.wr_id = completion.wr_id;
   entry.wc.status = WithFaults(completion.status);

@@ -67,11 +67,13 @@ class QueuePair final : private RemoteMemory,
     bool deaf_to_itself = false;  // to what it sends to groups that it is in
     AsyncSource events{};
     FaultPlan* faults = nullptr;  // or none
+    uint64_t loan = 0;            // what its LoanWord says first: by chance
   };
   // What the options and `memory` name outlives it.
   QueuePair(const Options& options, MemoryTable& memory);
   QueuePair(const QueuePair&) = delete;
   QueuePair& operator=(const QueuePair&) = delete;
+  ~QueuePair() { EndLoans(); }
 
   // What the verbs do. Each returns 0 or an errno. A change of state takes the
   // attributes that `mask` names, checked by ModifyAllowed; `path` is what
@@ -146,6 +148,9 @@ class QueuePair final : private RemoteMemory,
   int PostWork(const SendWork& work);
   [[nodiscard]] bool SplitForGrh();
   void Push(CompletionQueue& cq, const CqEntry& entry);
+  // From now on the application may do with the memory of what was sent as it
+  // likes, although the peer may not have fetched it.
+  void EndLoans();
   // The fault `shuffle`. True: the packet is held back.
   bool HoldBack(const Arrival& arrival, Instant now);
   bool BeginHoldingBack(const Arrival& arrival, Instant now);
@@ -179,6 +184,7 @@ class QueuePair final : private RemoteMemory,
   bool ahead_ = false;    // in Take: of the packet, which is not taken yet
   bool refused_ = false;  // so: it is to find no receive when it is
   bool failing_ = false;  // a send was made to fail: on the way to ERR
+  LoanWord loan_;
   ShuffledPayload shuffled_;
 
   Qp qp_;

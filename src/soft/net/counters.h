@@ -21,6 +21,7 @@ struct NetCounters {
   uint64_t dropped_bad_qpn = 0;      // nobody's, or another process's
   uint64_t dropped_unroutable = 0;   // to QP1, and for no one
   uint64_t dropped_send_failed = 0;  // the kernel would not take it
+  uint64_t dropped_loans = 0;        // lent, and not fetched on that link
   uint64_t refused_links = 0;        // rings offered that were no rings
 };
 

@@ -62,11 +62,23 @@ FaultyNetwork::Fate FaultyNetwork::Draw() {
 void FaultyNetwork::OnArrival(const Arrival& arrival, ArrivalSink& sink) {
   if (IsPortDown(spec_, now_ - start_)) {
     counters_.port_down += arrival.packet.packets;
+  } else if (arrival.packet.far != nullptr) {
+    OnFarBurst(arrival, sink);
   } else if (IsBurst(arrival.packet)) {
     OnBurst(arrival, sink);
   } else {
     Meet(Draw(), arrival, sink);
   }
+}
+
+void FaultyNetwork::OnFarBurst(const Arrival& burst, ArrivalSink& sink) {
+  fetched_.resize(burst.packet.far->size());
+  const std::span<std::byte> fetched(fetched_);
+  if (!burst.packet.far->CopyTo({&fetched, 1})) return;
+  Packet near = burst.packet;
+  near.far = nullptr;
+  near.payload = fetched;
+  OnBurst({.path = burst.path, .packet = near}, sink);
 }
 
 // Those between two faults still come together.

@@ -55,8 +55,8 @@ class FaultyNetwork final : public Network {
   size_t Room(const Path& path, Qpn destination) override {
     return network_->Room(path, destination);
   }
-  size_t BurstBytes(const Path& path, Qpn destination) override {
-    return network_->BurstBytes(path, destination);
+  BurstBytes Bursts(const Path& path, Qpn destination) override {
+    return network_->Bursts(path, destination);
   }
   void Send(const Path& path, const Outgoing& outgoing) override;
   void Flush() override { network_->Flush(); }
@@ -98,6 +98,8 @@ class FaultyNetwork final : public Network {
   Fate Draw();
   void OnArrival(const Arrival& arrival, ArrivalSink& sink);
   void OnBurst(const Arrival& burst, ArrivalSink& sink);
+  // What is far is fetched before a fault meets it.
+  void OnFarBurst(const Arrival& burst, ArrivalSink& sink);
   void Meet(Fate fate, const Arrival& arrival, ArrivalSink& sink);
   void Hold(const Arrival& arrival, Instant until);
   static Held Keep(const Arrival& arrival);
@@ -109,6 +111,7 @@ class FaultyNetwork final : public Network {
   const FaultSpec spec_;
   const std::unique_ptr<Network> network_;
   SeededRandom random_;
+  std::vector<std::byte> fetched_;  // the payload of a burst that was far
   const Instant start_;
   Instant now_;  // of the last Receive
   FaultCounters counters_;

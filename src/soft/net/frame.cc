@@ -9,6 +9,18 @@ namespace {
 
 constexpr uint8_t kFromWire = 1;
 constexpr uint8_t kSameEnds = 2;
+constexpr uint8_t kLent = 4;
+
+// Of a payload in one piece.
+Loan LoanOf(const Outgoing& outgoing) {
+  Loan loan{.word_address = reinterpret_cast<uintptr_t>(outgoing.loan),
+            .word = outgoing.loan->load(std::memory_order_relaxed)};
+  ForEachPiece(outgoing.payload, [&loan](Segment piece) {
+    loan.address = reinterpret_cast<uintptr_t>(piece.data());
+    loan.length = piece.size();
+  });
+  return loan;
+}
 
 }  // namespace
 
@@ -20,6 +32,7 @@ std::optional<FrameHeader> FrameHeader::Read(std::span<const std::byte>& frame,
   FrameHeader header;
   const auto flags = static_cast<uint8_t>(first >> 24);
   header.from_wire = (flags & kFromWire) != 0;
+  header.lent = (flags & kLent) != 0;
   header.path.traffic_class = static_cast<uint8_t>(first >> 16);
   header.path.hop_limit = static_cast<uint8_t>(first >> 8);
   header.packets = static_cast<uint8_t>(first);
@@ -43,7 +56,8 @@ std::optional<FrameHeader> FrameHeader::Read(std::span<const std::byte>& frame,
 
 void FrameHeader::Write(std::span<std::byte> out) const {
   const bool whole = out.size() == kSize;
-  const uint32_t flags = (from_wire ? kFromWire : 0) | (whole ? 0 : kSameEnds);
+  const uint32_t flags = (from_wire ? kFromWire : 0) | (lent ? kLent : 0) |
+                         (whole ? 0 : kSameEnds);
   ByteWriter writer(out);
   writer.WriteBe32(flags << 24 | uint32_t{path.traffic_class} << 16 |
                    uint32_t{path.hop_limit} << 8 | packets);
@@ -55,8 +69,9 @@ void FrameHeader::Write(std::span<std::byte> out) const {
 
 PacketSource::PacketSource(const Outgoing& outgoing)
     : outgoing_(&outgoing),
-      size_(outgoing.packet.facts().header_bytes() + outgoing.payload.length +
-            outgoing.packet.bth.pad) {}
+      size_(
+          outgoing.packet.facts().header_bytes() + outgoing.packet.bth.pad +
+          (outgoing.loan != nullptr ? Loan::kSize : outgoing.payload.length)) {}
 
 void PacketSource::CopyTo(std::span<std::byte> out) const {
   if (outgoing_ == nullptr) {
@@ -65,6 +80,11 @@ void PacketSource::CopyTo(std::span<std::byte> out) const {
   }
   ByteWriter writer(out);
   WriteHeaders(outgoing_->packet, writer);
+  if (outgoing_->loan != nullptr) {
+    writer.WriteZeros(outgoing_->packet.bth.pad);
+    LoanOf(*outgoing_).Write(writer);
+    return;
+  }
   const size_t payload = outgoing_->payload.length;
   const auto rest = out.subspan(writer.written().size());
   Gather(outgoing_->payload, rest.first(payload));
@@ -88,6 +108,15 @@ PacketFault ParseShared(std::span<const std::byte> bytes, HeaderCopy& copy,
   packet.payload =
       bytes.subspan(headers, bytes.size() - headers - packet.bth.pad);
   return PacketFault::kNone;
+}
+
+std::optional<Loan> TakeLoan(std::span<const std::byte>& bytes) {
+  if (bytes.size() < Loan::kSize) return std::nullopt;
+  ByteReader reader(bytes.last(Loan::kSize));
+  const Loan loan = Loan::Read(reader);
+  if (loan.length == 0 || loan.length > kMaxLentBytes) return std::nullopt;
+  bytes = bytes.first(bytes.size() - Loan::kSize);
+  return loan;
 }
 
 }  // namespace nd::soft

@@ -1,7 +1,8 @@
 // A packet, or several that go as one (Packet::packets), as it goes from one
 // process of a host to another: its path in front of its bytes, and no ICRC
 // behind them. A frame that goes the way of the one before it on its link
-// leaves out where that leads.
+// leaves out where that leads. Where the payload is lent, a Loan stands in its
+// place, behind the pad.
 #ifndef ND_SOFT_NET_FRAME_H_
 #define ND_SOFT_NET_FRAME_H_
 
@@ -13,6 +14,7 @@
 #include <span>
 
 #include "soft/net/network.h"
+#include "soft/net/peer_memory.h"
 #include "soft/rc/outbox.h"
 #include "soft/wire/packet.h"
 
@@ -24,6 +26,8 @@ inline constexpr size_t kMaxHeaderBytes = 64;
 inline constexpr size_t kMaxPacketBytes = 4096 + kMaxHeaderBytes;
 // The most payload of packets that go as one.
 inline constexpr size_t kMaxBurstBytes = size_t{16} << 10;
+// The same where it is lent.
+inline constexpr size_t kMaxLentBytes = size_t{256} << 10;
 // Of so many packets that go as one, BTH to pad.
 constexpr size_t MostBytesOf(uint8_t packets) {
   return packets == 1 ? kMaxPacketBytes : kMaxHeaderBytes + kMaxBurstBytes;
@@ -46,7 +50,8 @@ struct FrameHeader {
 
   Path path;
   bool from_wire = false;  // handed on by who holds the UDP port
-  uint8_t packets = 1;     // 0 cannot be
+  bool lent = false;
+  uint8_t packets = 1;  // 0 cannot be
 
   // Takes it from the front of `frame`. `ends`, where there are any, are those
   // of the link. Nothing: the frame is too short, or leaves out what was never
@@ -72,8 +77,8 @@ constexpr size_t FrameBytesOf(size_t ring_bytes) {
                                       BurstBytesOf(ring_bytes));
 }
 
-// The bytes of a packet, BTH to pad, that still have to be put together, or
-// that are there. What it refers to must outlive it.
+// The bytes of a packet, BTH to pad or Loan, that still have to be put
+// together, or that are there. What it refers to must outlive it.
 class PacketSource {
  public:
   explicit PacketSource(const Outgoing& outgoing);
@@ -103,6 +108,10 @@ using HeaderCopy = std::array<std::byte, 512>;
 // once they are in `copy`. A payload that does not fit there stays where it is.
 [[nodiscard]] PacketFault ParseShared(std::span<const std::byte> bytes,
                                       HeaderCopy& copy, Packet& packet);
+
+// Takes the loan from the end of the bytes of a packet whose payload is lent.
+// Nothing: there is none, or it is of no bytes or too many.
+std::optional<Loan> TakeLoan(std::span<const std::byte>& bytes);
 
 }  // namespace nd::soft
 

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
+#include "soft/wire/burst.h"
 #include "soft/wire/packet.h"
 
 namespace nd::soft {
@@ -108,7 +109,7 @@ HostNetwork::HostNetwork(const HostNetworkOptions& options, ClaimedSlot claimed,
       loopback_(kLoopbackBytes),
       peers_(options.ring_bytes, options.max_links, names_, slot_socket_,
              events_, counters_),
-      inbound_(options.max_links, events_),
+      inbound_(options.max_links, options.fetches, events_),
       services_(names_, events_),
       groups_(names_, slot_, slot_socket_),
       wire_(options.udp_port, options.wire_addresses, events_, counters_) {}
@@ -144,10 +145,11 @@ size_t HostNetwork::Room(const Path& path, Qpn destination) {
   return slot == slot_ ? loopback_.Room() : peers_.Room(slot, now_);
 }
 
-size_t HostNetwork::BurstBytes(const Path& path, Qpn destination) {
-  if (!IsLocal(path.destination)) return 0;
+BurstBytes HostNetwork::Bursts(const Path& path, Qpn destination) {
+  if (!IsLocal(path.destination)) return {};
   const uint32_t slot = SlotOf(destination);
-  return slot == slot_ ? loopback_.burst_bytes() : peers_.BurstBytes(slot);
+  if (slot == slot_) return {.copied = loopback_.burst_bytes()};
+  return peers_.Bursts(slot);
 }
 
 void HostNetwork::Send(const Path& path, const Outgoing& outgoing) {
@@ -162,7 +164,9 @@ void HostNetwork::Send(const Path& path, const Outgoing& outgoing) {
     return;
   }
   const Qpn destination = outgoing.packet.bth.destination;
-  const FrameHeader header{.path = path, .packets = outgoing.packet.packets};
+  const FrameHeader header{.path = path,
+                           .lent = outgoing.loan != nullptr,
+                           .packets = outgoing.packet.packets};
   if (IsLocal(path.destination)) {
     return SendLocally(destination, header, packet);
   }
@@ -268,7 +272,7 @@ void HostNetwork::Flush() {
 }
 
 bool HostNetwork::MayHaveArrivals() {
-  return !loopback_.empty() || !inbound_.empty() ||
+  return !loopback_.empty() || !lent_.empty() || !inbound_.empty() ||
          ++polls_ >= PollsApart(vain_looks_);
 }
 
@@ -305,9 +309,12 @@ size_t HostNetwork::ReceiveQuietly(ArrivalSink& sink) {
     OnFrame(frame, sink);
     return !sink.has_enough();
   };
-  const size_t from_here = loopback_.Receive(kBudget, on_frame);
-  if (sink.has_enough()) return from_here;
-  return from_here + inbound_.Receive(kBudget, on_frame);
+  size_t received = loopback_.Receive(kBudget, on_frame);
+  if (sink.has_enough()) return received;
+  received += inbound_.Receive(kBudget, on_frame);
+  if (lent_.empty() || sink.has_enough()) return received;
+  lent_.HandOutSome(sink);
+  return received + 1;
 }
 
 size_t HostNetwork::ReceiveEvents(ArrivalSink& sink) {
@@ -361,7 +368,8 @@ void HostNetwork::OnMessage(UnixMessage message, ArrivalSink& sink) {
   if (!IsOfferOfLink(message.bytes)) {
     OnFrame({.trusted = trusted, .bytes = message.bytes}, sink);
   } else if (!names_.SlotFrom(message.sender).has_value() ||
-             !inbound_.Adopt(std::move(message.fds), trusted).ok()) {
+             !inbound_.Adopt(std::move(message.fds), trusted, message.pid)
+                  .ok()) {
     ++counters_.refused_links;
   }
 }
@@ -395,9 +403,11 @@ void HostNetwork::OnFrame(const PeerFrame& frame, ArrivalSink& sink) {
     return;
   }
   if (!MayCome(*header, frame.trusted)) return;
+  const auto loan = header->lent ? TakeLoan(bytes) : std::nullopt;
   HeaderCopy copy;
   Packet packet;
-  if (ParseShared(bytes, copy, packet) != PacketFault::kNone) {
+  if (header->lent != loan.has_value() ||
+      ParseShared(bytes, copy, packet) != PacketFault::kNone) {
     ++counters_.dropped_malformed;
     return;
   }
@@ -407,7 +417,28 @@ void HostNetwork::OnFrame(const PeerFrame& frame, ArrivalSink& sink) {
     return;
   }
   ++counters_.received;
-  sink.OnArrival({.path = header->path, .packet = packet});
+  if (loan.has_value()) {
+    return OnLentPacket(header->path, packet, *loan, frame, sink);
+  }
+  const Arrival arrival{.path = header->path, .packet = packet};
+  if (lent_.empty() || !lent_.TakeBehind(arrival, sink)) {
+    sink.OnArrival(arrival);
+  }
+}
+
+void HostNetwork::OnLentPacket(const Path& path, const Packet& packet,
+                               const Loan& loan, const PeerFrame& frame,
+                               ArrivalSink& sink) {
+  if (!IsBurst(packet) || !packet.payload.empty()) {
+    ++counters_.dropped_malformed;
+    return;
+  }
+  // It did not come by a ring, on which the sender is told that it may lend.
+  if (frame.lender == nullptr) {
+    ++counters_.dropped_loans;
+    return;
+  }
+  lent_.Push(path, packet, loan, *frame.lender, sink);
 }
 
 void HostNetwork::OnWirePacket(const Path& path,
@@ -453,12 +484,13 @@ std::optional<Instant> HostNetwork::NextDeadline() const {
 void HostNetwork::Mark() {
   loopback_.Mark();
   inbound_.Mark();
+  lent_.Mark();
   looks_owed_ = kLooksForAll;
 }
 
 bool HostNetwork::Rest() {
-  return loopback_.empty() && !peers_.any_gone() && wire_.Rest() &&
-         inbound_.Rest();
+  return loopback_.empty() && lent_.empty() && !peers_.any_gone() &&
+         wire_.Rest() && inbound_.Rest();
 }
 
 }  // namespace nd::soft

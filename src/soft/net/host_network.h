@@ -25,6 +25,7 @@
 #include "soft/net/gsi_target.h"
 #include "soft/net/inbound_links.h"
 #include "soft/net/inet.h"
+#include "soft/net/lent_packets.h"
 #include "soft/net/loopback_queue.h"
 #include "soft/net/network.h"
 #include "soft/net/peers.h"
@@ -42,9 +43,12 @@ struct HostNetworkOptions {
   uint16_t udp_port = kRoceUdpPort;
   // Where packets from other hosts arrive.
   std::vector<Gid> wire_addresses = AnyAddresses();
-  size_t ring_bytes = size_t{1} << 20;  // of each direction; a power of two
-  size_t max_links = 1024;              // rings made, and rings taken
-  std::optional<uint32_t> first_slot;   // to try; otherwise by chance
+  size_t ring_bytes = size_t{1} << 20;   // of each direction; a power of two
+  size_t max_links = 1024;               // rings made, and rings taken
+  std::optional<uint32_t> first_slot{};  // to try; otherwise by chance
+  // Whether to read what processes of this user lend from their memory, where
+  // the system allows it; otherwise they copy it.
+  bool fetches = true;
 };
 
 // Between processes packets go through rings in shared memory; to other hosts
@@ -71,7 +75,7 @@ class HostNetwork final : public Network {
     wire_.SetLocal(gids);
   }
   size_t Room(const Path& path, Qpn destination) override;
-  size_t BurstBytes(const Path& path, Qpn destination) override;
+  BurstBytes Bursts(const Path& path, Qpn destination) override;
   void Send(const Path& path, const Outgoing& outgoing) override;
   void Flush() override;
   bool MayHaveArrivals() override;
@@ -79,7 +83,8 @@ class HostNetwork final : public Network {
   std::optional<Instant> NextDeadline() const override;
   void Mark() override;
   bool PassedMark() const override {
-    return looks_owed_ == 0 && loopback_.PassedMark() && inbound_.PassedMark();
+    return looks_owed_ == 0 && loopback_.PassedMark() &&
+           inbound_.PassedMark() && lent_.PassedMark();
   }
   [[nodiscard]] bool Rest() override;
   int fd() const override { return events_.fd(); }
@@ -128,6 +133,8 @@ class HostNetwork final : public Network {
   size_t ReceiveMessages(const UnixSocket& socket, ArrivalSink& sink);
   void OnMessage(UnixMessage message, ArrivalSink& sink);
   void OnFrame(const PeerFrame& frame, ArrivalSink& sink);
+  void OnLentPacket(const Path& path, const Packet& packet, const Loan& loan,
+                    const PeerFrame& frame, ArrivalSink& sink);
   void OnWirePacket(const Path& path, std::span<const std::byte> packet,
                     ArrivalSink& sink);
   void HandOn(Qpn destination, const FrameHeader& header,
@@ -144,6 +151,7 @@ class HostNetwork final : public Network {
   LoopbackQueue loopback_;
   Peers peers_;
   InboundLinks inbound_;
+  LentPackets lent_;
   Services services_;
   Groups groups_;
   GsiRouter gsi_router_;

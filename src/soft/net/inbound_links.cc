@@ -16,7 +16,8 @@ constexpr ptrdiff_t kMaxUntrusted = 16;
 
 }  // namespace
 
-absl::Status InboundLinks::Adopt(std::array<Fd, 2> offer, bool trusted) {
+absl::Status InboundLinks::Adopt(std::array<Fd, 2> offer, bool trusted,
+                                 pid_t pid) {
   if (!trusted && std::ranges::count_if(links_, [](const auto& sender) {
                     return !sender->trusted;
                   }) >= kMaxUntrusted) {
@@ -29,8 +30,10 @@ absl::Status InboundLinks::Adopt(std::array<Fd, 2> offer, bool trusted) {
   const uint32_t id = next_id_++;
   ND_RETURN_IF_ERROR(events_.Add(
       link.bell().fd(), {.kind = EventToken::Kind::kInbound, .number = id}));
-  links_.push_back(std::make_unique<Sender>(
+  auto& sender = *links_.emplace_back(std::make_unique<Sender>(
       Sender{.id = id, .trusted = trusted, .link = std::move(link)}));
+  sender.lender =
+      std::make_shared<Lender>(pid, fetches_ && trusted, sender.link.ring());
   return absl::OkStatus();
 }
 
@@ -47,7 +50,10 @@ size_t InboundLinks::Receive(size_t budget, PeerFrameSink sink) {
         ReceiveFrom(*links_[turn_], std::min(kFramesATurn, budget - received),
                     sink, enough);
   }
-  std::erase_if(links_, [](const auto& sender) { return sender->finished; });
+  std::erase_if(links_, [](const auto& sender) {
+    if (sender->finished) sender->lender->StopFetching();
+    return sender->finished;
+  });
   return received;
 }
 
@@ -57,7 +63,9 @@ size_t InboundLinks::ReceiveFrom(Sender& sender, size_t budget,
   RingState state = RingState::kRecord;
   size_t received = 0;
   for (; received < budget && !enough; ++received) {
-    PeerFrame frame{.trusted = sender.trusted, .ends = &sender.ends};
+    PeerFrame frame{.trusted = sender.trusted,
+                    .ends = &sender.ends,
+                    .lender = &sender.lender};
     state = ring.Peek(frame.bytes);
     if (state != RingState::kRecord) break;
     enough = !sink(frame);

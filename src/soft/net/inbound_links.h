@@ -2,6 +2,8 @@
 #ifndef ND_SOFT_NET_INBOUND_LINKS_H_
 #define ND_SOFT_NET_INBOUND_LINKS_H_
 
+#include <sys/types.h>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -14,6 +16,7 @@
 #include "base/fd.h"
 #include "soft/net/event_set.h"
 #include "soft/net/frame.h"
+#include "soft/net/lent_packets.h"
 #include "soft/net/link.h"
 
 namespace nd::soft {
@@ -22,7 +25,9 @@ namespace nd::soft {
 struct PeerFrame {
   bool trusted = false;
   std::span<const std::byte> bytes{};
-  LinkEnds* ends = nullptr;  // of the link that it came on, if it did
+  // Of the link that it came on, if it did.
+  LinkEnds* ends = nullptr;
+  const std::shared_ptr<Lender>* lender = nullptr;
 };
 // False: it has enough.
 using PeerFrameSink = absl::FunctionRef<bool(const PeerFrame&)>;
@@ -32,10 +37,12 @@ using PeerFrameSink = absl::FunctionRef<bool(const PeerFrame&)>;
 // it.
 class InboundLinks {
  public:
-  InboundLinks(size_t max_links, EventSet& events)
-      : max_links_(max_links), events_(events) {}
+  // `fetches`: what is lent by those that are trusted.
+  InboundLinks(size_t max_links, bool fetches, EventSet& events)
+      : max_links_(max_links), fetches_(fetches), events_(events) {}
 
-  absl::Status Adopt(std::array<Fd, 2> offer, bool trusted);
+  // Of the process `pid`; 0 is one that is not seen from here.
+  absl::Status Adopt(std::array<Fd, 2> offer, bool trusted, pid_t pid);
 
   // Hands out up to about `budget` frames, by turns; returns how many.
   size_t Receive(size_t budget, PeerFrameSink sink);
@@ -54,6 +61,7 @@ class InboundLinks {
     uint32_t id;
     bool trusted;
     InboundLink link;
+    std::shared_ptr<Lender> lender{};
     bool hung_up = false;
     bool finished = false;  // nothing more comes out of the ring
     LinkEnds ends{};
@@ -64,6 +72,7 @@ class InboundLinks {
   void HangUp(Sender& sender);
 
   const size_t max_links_;
+  const bool fetches_;
   EventSet& events_;
   std::vector<std::unique_ptr<Sender>> links_;
   size_t turn_ = 0;  // whose it is to be first

@@ -50,6 +50,13 @@ struct HostService {
   auto operator<=>(const HostService&) const = default;
 };
 
+// Bytes of payload that packets sent as one may have; less than an MTU: each
+// goes by itself.
+struct BurstBytes {
+  size_t copied = 0;
+  size_t lent = 0;  // Outgoing::loan
+};
+
 // Whole: its headers parse, and its ICRC was right where it had one.
 struct Arrival {
   Path path;  // source is the sender
@@ -83,8 +90,7 @@ class Network {
   // told when to look again: fd() becomes readable, the next deadline comes, or
   // Rest says false.
   virtual size_t Room(const Path& path, Qpn destination) = 0;
-  // Bytes of payload that packets sent as one may have there (Outbox).
-  virtual size_t BurstBytes(const Path&, Qpn) { return 0; }
+  virtual BurstBytes Bursts(const Path&, Qpn) { return {}; }
   // Takes a packet; there was room. Messages of the communication manager go to
   // QP1, to the process that they concern: that of the comm id that they are
   // for, or that which has claimed the service asked for. If nobody has, they

@@ -108,10 +108,12 @@ size_t Peers::Room(uint32_t slot, Instant now) {
   return 0;
 }
 
-size_t Peers::BurstBytes(uint32_t slot) const {
+BurstBytes Peers::Bursts(uint32_t slot) const {
   const auto& peer = peers_[slot % peers_.size()];
-  const bool ring = peer != nullptr && peer->link.has_value();
-  return ring ? BurstBytesOf(ring_bytes_) : 0;
+  if (peer == nullptr || !peer->link.has_value()) return {};
+  const size_t copied = BurstBytesOf(ring_bytes_);
+  const bool lent = copied > 0 && peer->link->ring().fetches();
+  return {.copied = copied, .lent = lent ? kMaxLentBytes : 0};
 }
 
 void Peers::RetryAt(Instant at) {

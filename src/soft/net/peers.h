@@ -46,7 +46,7 @@ class Peers {
   // Packets that the slot's process can take.
   size_t Room(uint32_t slot, Instant now);
   // As in Network, once there is a ring.
-  size_t BurstBytes(uint32_t slot) const;
+  BurstBytes Bursts(uint32_t slot) const;
   // False: no room. A peer that is not there takes everything.
   bool Send(uint32_t slot, Instant now, const FrameHeader& header,
             const PacketSource& packet);

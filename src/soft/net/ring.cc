@@ -42,7 +42,10 @@ bool IsRingSize(size_t memory_bytes) {
 
 RingProducer::RingProducer(std::span<std::byte> memory)
     : control_(*new (memory.data()) RingControl),
-      data_(memory.subspan(kRingControlBytes)) {}
+      data_(memory.subspan(kRingControlBytes)) {
+  control_.self.store(reinterpret_cast<uintptr_t>(&control_.self),
+                      std::memory_order_relaxed);
+}
 
 // A head that cannot be leaves no room.
 size_t RingProducer::Used(uint64_t head) const {

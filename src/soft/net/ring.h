@@ -23,6 +23,11 @@ struct RingControl {
   alignas(kCacheLineBytes) std::atomic<uint32_t> resting{1};
   // The producer waits to be woken once there is room.
   alignas(kCacheLineBytes) std::atomic<uint32_t> starved{0};
+  // Where the producer has this. Who reads its memory there, and finds the same
+  // said, reads the producer's memory.
+  alignas(kCacheLineBytes) std::atomic<uint64_t> self{0};
+  // The consumer does, and can fetch what is lent to it.
+  std::atomic<uint32_t> fetches{0};
 };
 static_assert(std::atomic<uint64_t>::is_always_lock_free);
 
@@ -52,6 +57,10 @@ class RingProducer {
   // Whether the consumer has taken anything yet.
   bool consumed() const {
     return control_.head.load(std::memory_order_relaxed) != 0;
+  }
+  // Whether it fetches what is lent to it.
+  bool fetches() const {
+    return control_.fetches.load(std::memory_order_relaxed) != 0;
   }
 
  private:
@@ -92,6 +101,14 @@ class RingConsumer {
   // From now on the producer wakes the consumer. False: a record is there.
   [[nodiscard]] bool Rest();
   void StopResting();
+
+  // Where in the producer's memory the same number lies.
+  uint64_t producer_self() const {
+    return control_.self.load(std::memory_order_relaxed);
+  }
+  void set_fetches(bool fetches) {
+    control_.fetches.store(fetches ? 1 : 0, std::memory_order_relaxed);
+  }
 
  private:
   RingControl& control_;

@@ -59,6 +59,7 @@ void TakeControl(msghdr& header, UnixMessage& message) {
       ucred credentials;
       std::memcpy(&credentials, CMSG_DATA(control), sizeof(credentials));
       message.uid = credentials.uid;
+      message.pid = credentials.pid;
     } else if (control->cmsg_type == SCM_RIGHTS) {
       const size_t count = (control->cmsg_len - CMSG_LEN(0)) / sizeof(int);
       for (size_t i = 0; i < count; ++i) {

@@ -47,6 +47,7 @@ struct UnixMessage {
   std::span<const std::byte> bytes;
   std::string sender;  // name, empty: has none
   uid_t uid = 0;
+  pid_t pid = 0;          // 0: it has none here
   std::array<Fd, 2> fds;  // valid: given along
 };
 

@@ -1,7 +1,5 @@
 #include "soft/rc/inbound.h"
 
-#include <cstring>
-
 #include "soft/rc/segments.h"
 
 namespace nd::soft {
@@ -37,8 +35,9 @@ Outcome Inbound::OnPacket(const Packet& packet) {
   if (!ReceiveReady(packet)) return {Verdict::kNotReady};
   const Outcome receive = CheckReceive(packet, message);
   if (receive.verdict != Verdict::kExecuted) return receive;
-  if (!Place(packet, message)) return {Verdict::kAccessError};
-  message.arrived += packet.payload.size();
+  const Verdict placed = Place(packet, message);
+  if (placed != Verdict::kExecuted) return {placed};
+  message.arrived += packet.payload_bytes();
   message_ = message;
   return packet.facts().last ? Finish(packet, message) : Outcome{};
 }
@@ -51,7 +50,7 @@ bool Inbound::TakeReceive(const Packet& packet) {
 }
 
 Slice Inbound::PlaceOf(const Packet& packet, uint64_t arrived) const {
-  const size_t bytes = packet.payload.size();
+  const size_t bytes = packet.payload_bytes();
   if (!receive_ || receive_->fault != IBV_WC_SUCCESS ||
       arrived + bytes > TotalBytes(receive_->segments)) {
     return {};
@@ -79,7 +78,7 @@ bool Inbound::LengthFits(const Packet& packet, const Message& message) const {
   const OpcodeFacts& facts = packet.facts();
   const size_t most = size_t{packet.packets} * attributes_.mtu_bytes;
   const size_t least = most - attributes_.mtu_bytes;
-  const size_t bytes = packet.payload.size();
+  const size_t bytes = packet.payload_bytes();
   const bool empty_message = facts.first && packet.packets == 1;
   if (!facts.last && bytes != most) return false;
   if (bytes > most || (!empty_message && bytes <= least)) return false;
@@ -104,32 +103,33 @@ Outcome Inbound::CheckReceive(const Packet& packet,
     return {Verdict::kOperationalError, receive_->fault};
   }
   const uint64_t room = TotalBytes(receive_->segments);
-  if (message.arrived + packet.payload.size() > room) {
+  if (message.arrived + packet.payload_bytes() > room) {
     return {Verdict::kInvalidRequest, IBV_WC_LOC_LEN_ERR};
   }
   return {};
 }
 
-bool Inbound::Place(const Packet& packet, const Message& message) {
+Verdict Inbound::Place(const Packet& packet, const Message& message) {
   if (message.kind == PacketKind::kWrite) return PlaceWrite(packet, message);
-  Scatter(packet.payload, receive_->segments, message.arrived);
-  return true;
+  return ScatterPayload(packet, receive_->segments, message.arrived)
+             ? Verdict::kExecuted
+             : Verdict::kLost;
 }
 
 // IBA ch. 9, R_Key: the first packet is checked with the range of the whole
 // message, nothing of which is placed if part of it is forbidden; a range of no
 // bytes is not checked (C9-88). What follows asks again: the key may be gone by
 // then.
-bool Inbound::PlaceWrite(const Packet& packet, const Message& message) {
-  if (message.reth.length == 0) return true;
+Verdict Inbound::PlaceWrite(const Packet& packet, const Message& message) {
+  if (message.reth.length == 0) return Verdict::kExecuted;
   const auto memory =
       ports_.memory.Find({.rkey = message.reth.rkey,
                           .address = message.reth.address + message.arrived,
                           .length = message.reth.length - message.arrived,
                           .access = IBV_ACCESS_REMOTE_WRITE});
-  if (!memory) return false;
-  std::memcpy(memory->data(), packet.payload.data(), packet.payload.size());
-  return true;
+  if (!memory) return Verdict::kAccessError;
+  return ScatterPayload(packet, {&*memory, 1}, 0) ? Verdict::kExecuted
+                                                  : Verdict::kLost;
 }
 
 Outcome Inbound::Finish(const Packet& packet, const Message& message) {

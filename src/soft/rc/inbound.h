@@ -20,6 +20,7 @@ enum class Verdict : uint8_t {
   kInvalidRequest,
   kAccessError,
   kOperationalError,
+  kLost,  // its payload was not to be had: as if it had not come
 };
 
 struct Outcome {
@@ -72,8 +73,8 @@ class Inbound {
   bool LengthFits(const Packet& packet, const Message& message) const;
   bool ReceiveReady(const Packet& packet);
   Outcome CheckReceive(const Packet& packet, const Message& message) const;
-  bool Place(const Packet& packet, const Message& message);
-  bool PlaceWrite(const Packet& packet, const Message& message);
+  Verdict Place(const Packet& packet, const Message& message);
+  Verdict PlaceWrite(const Packet& packet, const Message& message);
   Outcome Finish(const Packet& packet, const Message& message);
   void Complete(const Packet& packet, const Message& message);
 

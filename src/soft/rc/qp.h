@@ -46,6 +46,9 @@ class Qp {
   // Segments that `names` are not touched any more; the works that have them
   // end with a local protection error.
   void ForgetMemory(NamesMemory names);
+  // Whether one of the peer's last READs was with a key that `names`: it may
+  // still have to fetch what was lent to it.
+  bool HasRead(NamesKey names) const { return responder_.HasRead(names); }
   // A receive was posted: in ERR it is flushed.
   void OnReceivePosted();
 

@@ -164,6 +164,13 @@ uint64_t Requester::EndOfPart(const Request& request, uint64_t position) const {
   return std::min(request.end, request.begin + (part + 1) * most);
 }
 
+// Payload in one piece can be lent.
+size_t Requester::BurstBytes(const Request& request, const Outbox& outbox) {
+  const size_t lent =
+      request.work.segments.size() == 1 ? outbox.lent_burst_bytes() : 0;
+  return std::max(lent, outbox.burst_bytes());
+}
+
 // Where what goes out as one now ends.
 uint64_t Requester::EndOfBurst(const Request& request,
                                const Outbox& outbox) const {
@@ -173,9 +180,9 @@ uint64_t Requester::EndOfBurst(const Request& request,
     return end;
   }
   const uint64_t in_flight = send_at_ - unacked_;
-  const uint64_t most =
-      std::min({PacketsOfBurst(outbox.burst_bytes(), attributes_.mtu_bytes),
-                window() - (in_flight - awaited_), kMaxSpan - in_flight});
+  const uint64_t most = std::min(
+      {PacketsOfBurst(BurstBytes(request, outbox), attributes_.mtu_bytes),
+       window() - (in_flight - awaited_), kMaxSpan - in_flight});
   return std::min(request.end, send_at_ + most);
 }
 
@@ -360,10 +367,10 @@ Slice Requester::PlaceOf(const Packet& packet) const {
   const Request* const read = position ? ReadAt(*position) : nullptr;
   if (read == nullptr || read->work.fault != IBV_WC_SUCCESS) return {};
   const uint64_t offset = (*position - read->begin) * attributes_.mtu_bytes;
-  return {
-      .segments = read->work.segments,
-      .offset = offset,
-      .length = std::min<size_t>(packet.payload.size(), read->length - offset)};
+  return {.segments = read->work.segments,
+          .offset = offset,
+          .length =
+              std::min<size_t>(packet.payload_bytes(), read->length - offset)};
 }
 
 void Requester::OnPacket(const Packet& packet, Instant now) {
@@ -458,9 +465,11 @@ void Requester::OnReadResponse(const Packet& packet, uint64_t position,
   const uint64_t offset = (position - request.begin) * mtu;
   const uint64_t expected =
       std::min(packet.packets * mtu, request.length - offset);
-  if (packet.payload.size() != expected) return Fail(IBV_WC_LOC_LEN_ERR);
+  if (packet.payload_bytes() != expected) return Fail(IBV_WC_LOC_LEN_ERR);
   if (request.work.fault != IBV_WC_SUCCESS) return Fail(request.work.fault);
-  Scatter(packet.payload, request.work.segments, offset);
+  if (!ScatterPayload(packet, request.work.segments, offset)) {
+    return AskAgain();
+  }
   AnswerTaken(position, packet.packets, now);
 }
 

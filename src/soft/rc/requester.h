@@ -99,6 +99,7 @@ class Requester {
   ibv_wc_status LocalFault(const Request& request) const;
   void RunLocal(Request& request);
   uint64_t EndOfBurst(const Request& request, const Outbox& outbox) const;
+  static size_t BurstBytes(const Request& request, const Outbox& outbox);
   void SendPart(Request& request, uint64_t up_to, Outbox& outbox);
   Outgoing MakeData(const Request& request, uint64_t up_to);
   Qkey QkeyOf(const SendWork& work) const;

@@ -58,9 +58,12 @@ void Responder::OnPacket(const Packet& packet) {
   const int32_t ahead = packet.bth.psn - expected_;
   if (ahead < 0) return OnDuplicate(packet);
   if (ahead == 0) return OnExpected(packet);
-  // IBA ch. 9, PSN sequence error: one NAK for what is missing, then silence
-  // until it comes.
-  if (told_) return;
+  if (!told_) AskForMissing();
+}
+
+// IBA ch. 9, PSN sequence error: one NAK for what is missing, then silence
+// until it comes.
+void Responder::AskForMissing() {
   told_ = true;
   Answer(Syndrome::Nak(NakCode::kPsnSequenceError), expected_);
 }
@@ -99,6 +102,8 @@ void Responder::OnMessagePacket(const Packet& packet) {
       return Refuse(NakCode::kRemoteAccessError, outcome);
     case Verdict::kOperationalError:
       return Refuse(NakCode::kRemoteOperationalError, outcome);
+    case Verdict::kLost:
+      return AskForMissing();
   }
   expected_ = expected_ + packet.packets;
   acknowledged_ = expected_ - 1;
@@ -292,6 +297,16 @@ void Responder::Refuse(NakCode code, const Outcome& outcome) {
                                : IBV_EVENT_QP_REQ_ERR);
 }
 
+bool Responder::HasRead(NamesKey names) const {
+  for (size_t i = 0; i < served_.size(); ++i) {
+    if (served_[i].opcode == Opcode::kRcReadRequest &&
+        names(served_[i].reth.rkey)) {
+      return true;
+    }
+  }
+  return false;
+}
+
 void Responder::Transmit(Outbox& outbox) {
   while (!replies_.empty() && outbox.room() > 0) {
     if (SendReply(replies_.front(), outbox)) replies_.PopFront();
@@ -323,7 +338,9 @@ bool Responder::SendReadPart(Reply& reply, const Served& served,
   const uint64_t mtu = attributes_.mtu_bytes;
   const uint64_t offset = reply.next * mtu;
   const auto packets = static_cast<uint8_t>(std::min<uint64_t>(
-      served.packets - reply.next, PacketsOfBurst(outbox.burst_bytes(), mtu)));
+      served.packets - reply.next,
+      PacketsOfBurst(std::max(outbox.lent_burst_bytes(), outbox.burst_bytes()),
+                     mtu)));
   const size_t length =
       std::min<uint64_t>(packets * mtu, served.reth.length - offset);
   const Psn psn = served.psn + reply.next;
@@ -335,7 +352,7 @@ bool Responder::SendReadPart(Reply& reply, const Served& served,
                             .length = length,
                             .access = IBV_ACCESS_REMOTE_READ});
     if (!found) {
-      OnReadLost(reply, psn);
+      OnReadLost(reply, served, psn, outbox);
       return !failed_;
     }
     memory = *found;
@@ -355,9 +372,17 @@ bool Responder::SendReadPart(Reply& reply, const Served& served,
 }
 
 // The memory was taken away while it was being read. A repetition may be one
-// that the peer has no more use for: it is dropped.
-void Responder::OnReadLost(const Reply& reply, Psn psn) {
-  if (!reply.fresh) return;
+// that the peer has no more use for, and whose refusal it ignores: here it is
+// no error.
+void Responder::OnReadLost(const Reply& reply, const Served& served, Psn psn,
+                           Outbox& outbox) {
+  if (!reply.fresh) {
+    Packet packet;
+    packet.bth = MakeBth(Opcode::kRcAcknowledge, psn);
+    packet.aeth = {.syndrome = Syndrome::Nak(NakCode::kRemoteAccessError),
+                   .msn = served.msn};
+    return outbox.Send({.packet = packet});
+  }
   replies_.Clear();
   expected_ = psn;
   Refuse(NakCode::kRemoteAccessError, {});

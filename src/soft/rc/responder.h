@@ -61,6 +61,8 @@ class Responder {
   // `status`.
   void Stop() { replies_.Clear(); }
   void ForgetMemory(NamesMemory names) { inbound_.ForgetMemory(names); }
+  // As Qp's.
+  bool HasRead(NamesKey names) const;
   void FlushReceive() { inbound_.FailReceive(IBV_WC_WR_FLUSH_ERR); }
 
  private:
@@ -88,6 +90,7 @@ class Responder {
 
   // Requests.
   void OnExpected(const Packet& packet);
+  void AskForMissing();
   void OnMessagePacket(const Packet& packet);
   void OnRead(const Packet& packet);
   void OnAtomic(const Packet& packet);
@@ -110,7 +113,8 @@ class Responder {
   bool SendReply(Reply& reply, Outbox& outbox);
   bool SendReadPart(Reply& reply, const Served& served, Outbox& outbox);
   Bth MakeBth(Opcode opcode, Psn psn) const;
-  void OnReadLost(const Reply& reply, Psn psn);
+  void OnReadLost(const Reply& reply, const Served& served, Psn psn,
+                  Outbox& outbox);
 
   Served& NumberedServed(uint64_t number);
 

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "absl/container/inlined_vector.h"
+
 namespace nd::soft {
+
 uint64_t TotalBytes(Segments segments) {
   uint64_t bytes = 0;
   for (const Segment& segment : segments) bytes += segment.size();
@@ -25,6 +28,18 @@ void Scatter(std::span<const std::byte> bytes, Segments segments,
     std::memcpy(piece.data(), bytes.data(), piece.size());
     bytes = bytes.subspan(piece.size());
   });
+}
+
+bool ScatterPayload(const Packet& packet, Segments segments, uint64_t offset) {
+  if (packet.far == nullptr) {
+    Scatter(packet.payload, segments, offset);
+    return true;
+  }
+  absl::InlinedVector<Segment, 8> pieces;
+  ForEachPiece(
+      {.segments = segments, .offset = offset, .length = packet.far->size()},
+      [&pieces](Segment piece) { pieces.push_back(piece); });
+  return packet.far->CopyTo(pieces);
 }
 
 }  // namespace nd::soft

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <span>
 
+#include "soft/wire/packet.h"
+
 namespace nd::soft {
 
 // A scatter/gather element whose key has been checked.
@@ -28,6 +30,10 @@ void Gather(const Slice& slice, std::span<std::byte> out);
 // Copies `bytes` into `segments` from `offset` on. They must fit.
 void Scatter(std::span<const std::byte> bytes, Segments segments,
              uint64_t offset);
+
+// The same with the packet's payload. False: it is far, and not to be had.
+[[nodiscard]] bool ScatterPayload(const Packet& packet, Segments segments,
+                                  uint64_t offset);
 
 // Calls visit(piece) for the pieces that make up the slice, in order.
 template <typename Visit>

@@ -35,6 +35,9 @@ constexpr bool IsAnswered(Operation operation) {
 // Whether a work's segments lie in memory that was just taken away.
 using NamesMemory = absl::FunctionRef<bool(Segments)>;
 
+// Whether a key is one of those asked for.
+using NamesKey = absl::FunctionRef<bool(Rkey)>;
+
 // What Operation::kLocal does when its turn comes.
 class LocalAction {
  public:

@@ -33,21 +33,30 @@ size_t MtuOfBurst(size_t packets, size_t payload_bytes) {
   return mtu;
 }
 
-Packet PartOfBurst(const Packet& burst, uint8_t begin, uint8_t count) {
-  const OpcodeFacts& facts = burst.facts();
-  const size_t bytes = burst.payload.size();
+PayloadRange RangeOfPart(const Packet& burst, uint8_t begin, uint8_t count) {
+  const size_t bytes = burst.payload_bytes();
   const size_t mtu = MtuOfBurst(burst.packets, bytes);
   const bool at_end = begin + count == burst.packets;
   // What whoever made it up has too few bytes for, has none.
   const size_t from = std::min(begin * mtu, bytes);
   const size_t to = at_end ? bytes : std::min((begin + count) * mtu, bytes);
+  return {.offset = from, .length = to - from};
+}
+
+Packet PartOfBurst(const Packet& burst, uint8_t begin, uint8_t count) {
+  const OpcodeFacts& facts = burst.facts();
+  const PayloadRange range = RangeOfPart(burst, begin, count);
+  const bool at_end = begin + count == burst.packets;
   Packet part = burst;
   part.packets = count;
-  part.payload = burst.payload.subspan(from, to - from);
+  part.far = nullptr;
+  if (burst.far == nullptr) {
+    part.payload = burst.payload.subspan(range.offset, range.length);
+  }
   part.bth.opcode =
       OpcodeOfPart(facts, facts.first && begin == 0, facts.last && at_end);
   part.bth.psn = burst.bth.psn + begin;
-  part.bth.pad = PadFor(part.payload.size());
+  part.bth.pad = PadFor(range.length);
   part.bth.solicited = burst.bth.solicited && at_end;
   part.bth.ack_req = burst.bth.ack_req && at_end;
   return part;

@@ -17,8 +17,16 @@ bool IsBurst(const Packet& packet);
 // two packets or more.
 size_t MtuOfBurst(size_t packets, size_t payload_bytes);
 
+// Where in the payload of `burst` that of a part of it lies.
+struct PayloadRange {
+  size_t offset = 0;
+  size_t length = 0;
+};
+PayloadRange RangeOfPart(const Packet& burst, uint8_t begin, uint8_t count);
+
 // `count` of the packets of `burst`, which IsBurst, from the one at `begin` on:
-// what they would be if they went by themselves. Its payload is the burst's.
+// what they would be if they went by themselves. Its payload is the burst's;
+// of one that is far, who asks for the part knows.
 Packet PartOfBurst(const Packet& burst, uint8_t begin, uint8_t count);
 
 }  // namespace nd::soft

@@ -13,6 +13,23 @@
 
 namespace nd::soft {
 
+// Payload that still lies in the memory of the process of this host that sends
+// it.
+class FarPayload {
+ public:
+  explicit FarPayload(size_t size) : size_(size) {}
+  virtual ~FarPayload() = default;
+
+  size_t size() const { return size_; }
+  // Copies it to `pieces`, which are as long together. False: it is not to be
+  // had any more, and what the pieces hold means nothing.
+  [[nodiscard]] virtual bool CopyTo(
+      std::span<const std::span<std::byte>> pieces) const = 0;
+
+ private:
+  const size_t size_;
+};
+
 // Which of the headers count follows from the opcode. The payload refers to the
 // bytes that were parsed, or that are to be sent.
 struct Packet {
@@ -30,7 +47,10 @@ struct Packet {
   // a time: the headers of the first, the payloads of all, and the part of the
   // message that they are together in the opcode. On a wire there is one.
   uint8_t packets = 1;
+  // Their payload, where `payload` is empty for it. Good as long as `payload`.
+  const FarPayload* far = nullptr;
 
+  size_t payload_bytes() const { return far ? far->size() : payload.size(); }
   const OpcodeFacts& facts() const { return FactsOf(bth.opcode); }
 };
 

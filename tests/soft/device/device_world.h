@@ -44,14 +44,21 @@ class WireEnd final : public Network {
   void set_before_flush(std::function<void()> call) {
     before_flush_ = std::move(call);
   }
+  // The same, of payload that is lent.
+  void set_lent_bytes(size_t bytes) { lent_bytes_ = bytes; }
   // What was sent here so far, without payload.
   const std::vector<Packet>& sent() const { return sent_; }
+
+  // Of it, what was lent.
+  size_t lent() const { return lent_; }
 
   uint32_t slot() const override { return slot_; }
   size_t Room(const Path&, Qpn) override {
     return room_ - std::min(room_, unflushed_.size() + other_->packets_.size());
   }
-  size_t BurstBytes(const Path&, Qpn) override { return burst_bytes_; }
+  BurstBytes Bursts(const Path&, Qpn) override {
+    return {.copied = burst_bytes_, .lent = lent_bytes_};
+  }
   void Send(const Path& path, const Outgoing& outgoing) override {
     sent_.push_back(outgoing.packet);
     const Segments segments = outgoing.payload.segments;
@@ -60,7 +67,17 @@ class WireEnd final : public Network {
                   .segments = {segments.begin(), segments.end()},
                   .slice = outgoing.payload});
     unflushed.slice.segments = unflushed.segments;
-    if (!outgoing.lasts) unflushed.Look();
+    if (outgoing.loan != nullptr) {
+      Carried& carried = unflushed.carried;
+      ForEachPiece(outgoing.payload,
+                   [&carried](Segment piece) { carried.lent = piece; });
+      EXPECT_EQ(carried.lent.size(), outgoing.payload.length);
+      carried.loan = outgoing.loan;
+      carried.word = *outgoing.loan;
+      ++lent_;
+    } else if (!outgoing.lasts) {
+      unflushed.Look();
+    }
   }
   void Flush() override {
     if (unflushed_.empty()) return;
@@ -78,6 +95,8 @@ class WireEnd final : public Network {
       packets_.pop_front();
       Packet packet = carried.packet;
       packet.payload = carried.payload;
+      const Far far(carried);
+      if (carried.loan != nullptr) packet.far = &far;
       sink.OnArrival({.path = carried.path, .packet = packet});
     }
     ahead_of_mark_ -= std::min(ahead_of_mark_, count);
@@ -97,13 +116,16 @@ class WireEnd final : public Network {
 
  private:
   struct Carried {
-    Path path;
-    Packet packet;
+    Path path{};
+    Packet packet{};
     std::vector<std::byte> payload{};
+    Segment lent{};
+    const LoanWord* loan = nullptr;
+    uint64_t word = 0;
   };
   struct Unflushed {
     void Look() {
-      if (!carried.payload.empty()) return;
+      if (carried.loan != nullptr || !carried.payload.empty()) return;
       carried.payload.resize(slice.length);
       Gather(slice, carried.payload);
     }
@@ -112,6 +134,25 @@ class WireEnd final : public Network {
     std::vector<Segment> segments;
     Slice slice;  // of them
   };
+  // Reads the memory of the other device while it is lent.
+  class Far final : public FarPayload {
+   public:
+    explicit Far(const Carried& carried)
+        : FarPayload(carried.lent.size()), carried_(carried) {}
+    [[nodiscard]] bool CopyTo(
+        std::span<const std::span<std::byte>> pieces) const override {
+      if (*carried_.loan != carried_.word) return false;
+      std::span<const std::byte> from = carried_.lent;
+      for (const std::span<std::byte> piece : pieces) {
+        std::ranges::copy(from.first(piece.size()), piece.begin());
+        from = from.subspan(piece.size());
+      }
+      return true;
+    }
+
+   private:
+    const Carried& carried_;
+  };
 
   const uint32_t slot_;
   WireEnd* other_ = nullptr;
@@ -119,6 +160,8 @@ class WireEnd final : public Network {
   size_t most_ = 4096;
   size_t ahead_of_mark_ = 0;
   size_t burst_bytes_ = 0;
+  size_t lent_bytes_ = 0;
+  size_t lent_ = 0;
   std::vector<Packet> sent_;
   std::function<void()> before_flush_;
   std::deque<Unflushed> unflushed_;

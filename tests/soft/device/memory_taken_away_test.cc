@@ -17,9 +17,9 @@ using Statuses = std::vector<ibv_wc_status>;
 constexpr uint32_t kBytes = 32 << 10;  // 32 packets
 
 // Memory with a region of its own.
-class Lent {
+class RegionOfItsOwn {
  public:
-  explicit Lent(WorldDevice& device)
+  explicit RegionOfItsOwn(WorldDevice& device)
       : device_(device), bytes_(new std::byte[kBytes]()) {
     key_ = *device.device->RegisterMemory({.pd = device.qp->options().pd,
                                            .address = bytes_.get(),
@@ -83,8 +83,8 @@ class MemoryTakenAway : public testing::Test {
   }
 
   std::optional<DeviceWorld> world;
-  std::optional<Lent> client;
-  std::optional<Lent> server;
+  std::optional<RegionOfItsOwn> client;
+  std::optional<RegionOfItsOwn> server;
 };
 
 // Longer than the window: not all of it has been sent when it goes.
@@ -107,7 +107,7 @@ TEST_F(MemoryTakenAway, ASendThatHasToBeRepeatedFails) {
 
 TEST_F(MemoryTakenAway, WorkThatIsNotNamedByTheKeyGoesOn) {
   Begin();
-  Lent other(world->client);
+  RegionOfItsOwn other(world->client);
   Post(IBV_WR_SEND, 100);
   world->Run(milliseconds(1));
   other.TakeAway();
@@ -180,6 +180,95 @@ TEST_F(MemoryTakenAway, ARegionThatIsMovedIsTakenAway) {
           ->ChangeMemory(client->key(), {.range = {{elsewhere.data(), kBytes}}})
           .ok());
   EXPECT_EQ(ClientEnds(), Statuses{IBV_WC_LOC_PROT_ERR});
+}
+
+// ---- Payload that is lent, and not fetched yet.
+
+class LentMemoryTakenAway : public MemoryTakenAway {
+ protected:
+  void Begin() {
+    MemoryTakenAway::Begin();
+    for (WorldDevice* const device : {&world->client, &world->server}) {
+      device->wire->set_burst_bytes(4096);
+      device->wire->set_lent_bytes(kBytes);
+    }
+  }
+  size_t Lent() const {
+    return world->client.wire->lent() + world->server.wire->lent();
+  }
+  int ToError(WorldDevice& device) {
+    ibv_qp_attr attr{};
+    attr.qp_state = IBV_QPS_ERR;
+    return device.device->ModifyQp(*device.qp, IBV_QPT_RC, attr, IBV_QP_STATE);
+  }
+};
+
+TEST_F(LentMemoryTakenAway, WhatStaysIsFetched) {
+  Begin();
+  PostReceive();
+  Post(IBV_WR_SEND);
+  Post(IBV_WR_RDMA_WRITE);
+  Post(IBV_WR_RDMA_READ);
+  EXPECT_EQ(ClientEnds(), Statuses(3, IBV_WC_SUCCESS));
+  EXPECT_GE(Lent(), 3u);
+}
+
+TEST_F(LentMemoryTakenAway, ARegionsIsNotFetchedAfterIt) {
+  for (const ibv_wr_opcode opcode : {IBV_WR_SEND, IBV_WR_RDMA_WRITE}) {
+    Begin();
+    PostReceive();
+    Post(opcode);
+    ASSERT_GT(Lent(), 0u);
+    client->TakeAway();
+    EXPECT_EQ(ClientEnds(), Statuses{IBV_WC_LOC_PROT_ERR});
+  }
+}
+
+// The application gives the connection up, and does with its memory, whose
+// region stays, as it likes.
+TEST_F(LentMemoryTakenAway, AQueuePairsIsNotFetchedAfterItsError) {
+  Begin();
+  PostReceive();
+  Post(IBV_WR_SEND);
+  ASSERT_GT(Lent(), 0u);
+  EXPECT_EQ(ToError(world->client), 0);
+  EXPECT_EQ(ClientEnds(), Statuses{IBV_WC_WR_FLUSH_ERR});
+  EXPECT_TRUE(world->server.Statuses().empty());
+}
+
+TEST_F(LentMemoryTakenAway, ThatOfAWorkThatFailedIsNotFetched) {
+  Begin();
+  PostReceive();
+  Post(IBV_WR_SEND);
+  ASSERT_GT(Lent(), 0u);
+  for (int i = 0; i < 20; ++i) {
+    world->clock.Advance(milliseconds(200));
+    while (world->client.Progress()) continue;
+  }
+  EXPECT_EQ(world->client.Statuses(), Statuses{IBV_WC_RETRY_EXC_ERR});
+  world->Run(milliseconds(10));
+  EXPECT_TRUE(world->server.Statuses().empty());
+}
+
+TEST_F(LentMemoryTakenAway, AnAnswersIsNotFetchedAfterItsRegion) {
+  Begin();
+  Post(IBV_WR_RDMA_READ);
+  world->server.Progress();
+  ASSERT_GT(world->server.wire->lent(), 0u);
+  server->TakeAway();
+  EXPECT_EQ(ClientEnds(), Statuses{IBV_WC_REM_ACCESS_ERR});
+}
+
+// What others have read does not concern it.
+TEST_F(LentMemoryTakenAway, AnAnswersIsFetchedAfterAnotherRegion) {
+  Begin();
+  Post(IBV_WR_RDMA_READ);
+  world->server.Progress();
+  const size_t lent = world->server.wire->lent();
+  RegionOfItsOwn other(world->server);
+  other.TakeAway();
+  EXPECT_EQ(ClientEnds(), Statuses{IBV_WC_SUCCESS});
+  EXPECT_EQ(world->server.wire->lent(), lent);
 }
 
 }  // namespace

@@ -43,10 +43,17 @@ int Child::Wait() {
 
 void Collector::OnArrival(const Arrival& arrival) {
   const auto payload = arrival.packet.payload;
-  arrived.push_back({.path = arrival.path,
-                     .bth = arrival.packet.bth,
-                     .packets = arrival.packet.packets,
-                     .payload = {payload.begin(), payload.end()}});
+  Arrived& added = arrived.emplace_back(
+      Arrived{.path = arrival.path,
+              .bth = arrival.packet.bth,
+              .packets = arrival.packet.packets,
+              .payload = {payload.begin(), payload.end()}});
+  if (arrival.packet.far == nullptr) return;
+  added.far = true;
+  added.payload.resize(arrival.packet.far->size());
+  const std::span<std::byte> whole(added.payload);
+  const std::array pieces = {whole.first(1), whole.subspan(1)};
+  added.lost = !arrival.packet.far->CopyTo(pieces);
 }
 
 Gid Localhost(uint8_t last) {
@@ -77,6 +84,20 @@ void SendTo(Network& network, const Path& path, Qpn destination, uint32_t psn,
                          .psn = Psn(psn)};
   outgoing.packet.packets = packets;
   outgoing.payload = {.segments = {&segment, 1}, .length = size};
+  network.Send(path, outgoing);
+}
+
+void Lend(Network& network, const Path& path, Qpn destination, uint32_t psn,
+          std::span<std::byte> bytes, const LoanWord& word) {
+  const Segment segment(bytes);
+  Outgoing outgoing;
+  outgoing.packet.bth = {.opcode = Opcode::kRcSendOnly,
+                         .pad = PadFor(bytes.size()),
+                         .destination = destination,
+                         .psn = Psn(psn)};
+  outgoing.packet.packets = static_cast<uint8_t>((bytes.size() + 1023) / 1024);
+  outgoing.payload = {.segments = {&segment, 1}, .length = bytes.size()};
+  outgoing.loan = &word;
   network.Send(path, outgoing);
 }
 

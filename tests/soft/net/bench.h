@@ -24,6 +24,8 @@ struct Arrived {
   Bth bth;
   uint8_t packets = 1;
   std::vector<std::byte> payload{};
+  bool far = false;   // it was
+  bool lost = false;  // and not to be had
 };
 
 // Runs `body` in a child process; the destructor kills it.
@@ -63,6 +65,10 @@ std::vector<std::byte> Payload(size_t size, uint32_t seed = 0);
 // Sends an RC SEND ONLY to the QP, its PSN the seed of its payload.
 void SendTo(Network& network, const Path& path, Qpn destination, uint32_t psn,
             size_t size, uint8_t packets = 1);
+// Lends that many bytes at `bytes`, as a burst of SEND ONLY of packets of
+// 1,024.
+void Lend(Network& network, const Path& path, Qpn destination, uint32_t psn,
+          std::span<std::byte> bytes, const LoanWord& word);
 // A request for a service.
 CmReq Request(CommId id, uint64_t service_id);
 // Sends a datagram to QP1.

@@ -92,6 +92,40 @@ TEST(PacketSource, PutsTogetherHeadersPayloadAndPad) {
   EXPECT_EQ(bytes, expected);
 }
 
+TEST(PacketSource, OfPayloadThatIsLentSaysWhereItLies) {
+  std::vector<std::byte> payload = Payload(5001);
+  const std::array<Segment, 2> segments = {Segment(payload).first(1000),
+                                           Segment(payload).subspan(1000)};
+  const LoanWord word{77};
+  Outgoing outgoing;
+  outgoing.packet.bth = {.opcode = Opcode::kRcSendOnly, .pad = 3, .psn = {}};
+  outgoing.payload = {.segments = segments, .offset = 1001, .length = 4000};
+  outgoing.loan = &word;
+  const PacketSource source(outgoing);
+  std::vector<std::byte> bytes(source.size());
+  source.CopyTo(bytes);
+  std::span<const std::byte> rest(bytes);
+  EXPECT_EQ(TakeLoan(rest),
+            (Loan{.address = reinterpret_cast<uintptr_t>(&payload[1001]),
+                  .length = 4000,
+                  .word_address = reinterpret_cast<uintptr_t>(&word),
+                  .word = 77}));
+  Packet packet;
+  ASSERT_EQ(Parse(rest, packet), PacketFault::kNone);
+  EXPECT_EQ(packet.bth, outgoing.packet.bth);
+  EXPECT_TRUE(packet.payload.empty());
+}
+
+TEST(TakeLoan, TakesNoneThatIsCutOff) {
+  std::array<std::byte, Loan::kSize> bytes{};
+  ByteWriter writer(bytes);
+  Loan{.address = 1, .length = 2}.Write(writer);
+  for (size_t size = 0; size < bytes.size(); ++size) {
+    auto cut = std::span<const std::byte>(bytes).first(size);
+    EXPECT_FALSE(TakeLoan(cut).has_value()) << size;
+  }
+}
+
 // Any bytes mean the same to both.
 TEST(ParseShared, SaysWhatParseSays) {
   SeededRandom random(3);

@@ -172,13 +172,13 @@ TEST_F(HostNetworkTest, PacketsGoTogetherWhereThereIsARing) {
   Process a(options_);
   Process b(options_);
   const Qpn destination = QpnOf(b.network->slot());
-  EXPECT_EQ(a.network->BurstBytes(PathWithin(), destination), 0u);
+  EXPECT_EQ(a.network->Bursts(PathWithin(), destination).copied, 0u);
   ASSERT_GT(a.network->Room(PathWithin(), destination), 0u);  // makes the ring
-  const size_t burst = a.network->BurstBytes(PathWithin(), destination);
+  const size_t burst = a.network->Bursts(PathWithin(), destination).copied;
   EXPECT_EQ(burst, kMaxBurstBytes);
   Path outside = PathWithin();
   outside.destination = Localhost(9);
-  EXPECT_EQ(a.network->BurstBytes(outside, destination), 0u);
+  EXPECT_EQ(a.network->Bursts(outside, destination).copied, 0u);
 
   SendTo(*a.network, PathWithin(), destination, 7, burst, burst / 1024);
   a.network->Flush();
@@ -193,7 +193,119 @@ TEST_F(HostNetworkTest, ASmallRingTakesPacketsOneByOne) {
   Process b(options_);
   const Qpn destination = QpnOf(b.network->slot());
   ASSERT_GT(a.network->Room(PathWithin(), destination), 0u);
-  EXPECT_EQ(a.network->BurstBytes(PathWithin(), destination), 0u);
+  EXPECT_EQ(a.network->Bursts(PathWithin(), destination).copied, 0u);
+}
+
+// Two processes, of which the first lends to the second.
+class LendingTest : public HostNetworkTest {
+ protected:
+  // What a link's receiver says reaches the sender once it has taken the link.
+  void Open(const HostNetworkOptions& of_b) {
+    b_.emplace(of_b);
+    destination_ = QpnOf(b_->network->slot());
+    SendTo(*a_.network, PathWithin(), destination_, 0, 1);
+    a_.network->Flush();
+    ASSERT_TRUE(Until(1));
+    b_->sink.arrived.clear();
+  }
+  bool Until(size_t arrived) {
+    return ReceiveUntil({{&a_, &*b_}},
+                        [&] { return b_->sink.arrived.size() >= arrived; });
+  }
+  size_t lent() const {
+    return a_.network->Bursts(PathWithin(), destination_).lent;
+  }
+  void Lend(uint32_t psn, std::span<std::byte> bytes) {
+    soft::Lend(*a_.network, PathWithin(), destination_, psn, bytes, word_);
+  }
+  const std::vector<Arrived>& arrived() const { return b_->sink.arrived; }
+
+  Process a_{options_};
+  std::optional<Process> b_;
+  Qpn destination_{};
+  LoanWord word_{12345};
+};
+
+TEST_F(LendingTest, WhatIsLentIsFetchedFromWhereItLies) {
+  Open(options_);
+  EXPECT_EQ(lent(), kMaxLentBytes);
+  std::vector<std::byte> bytes = Payload(100'001, 7);
+  Lend(7, bytes);
+  bytes[5] ^= std::byte{1};  // after Send
+  a_.network->Flush();
+  ASSERT_TRUE(Until(1));
+  EXPECT_TRUE(arrived()[0].far);
+  EXPECT_FALSE(arrived()[0].lost);
+  EXPECT_EQ(arrived()[0].payload, bytes);
+  EXPECT_EQ(arrived()[0].packets, 98);
+}
+
+TEST_F(LendingTest, WhatIsNotLentAnyMoreIsLost) {
+  Open(options_);
+  std::vector<std::byte> bytes = Payload(20'000, 7);
+  Lend(7, bytes);
+  ++word_;
+  a_.network->Flush();
+  ASSERT_TRUE(Until(1));
+  EXPECT_TRUE(arrived()[0].lost);
+  EXPECT_EQ(lent(), kMaxLentBytes);
+  Lend(8, bytes);
+  a_.network->Flush();
+  ASSERT_TRUE(Until(2));
+  EXPECT_FALSE(arrived()[1].lost);
+}
+
+// As what lies in memory of a device does.
+TEST_F(LendingTest, AfterALoanThatCannotBeReachedNothingIsLent) {
+  Open(options_);
+  std::byte* const nowhere = nullptr;
+  Lend(7, {nowhere + 4096, 20'000});
+  a_.network->Flush();
+  ASSERT_TRUE(Until(1));
+  EXPECT_TRUE(arrived()[0].lost);
+  EXPECT_EQ(lent(), 0u);
+  std::vector<std::byte> bytes = Payload(20'000, 8);
+  Lend(8, bytes);  // on its way when it heard so
+  a_.network->Flush();
+  ASSERT_TRUE(Until(2));
+  EXPECT_TRUE(arrived()[1].lost);
+}
+
+TEST_F(LendingTest, NothingIsLentToWhoDoesNotFetch) {
+  HostNetworkOptions of_b = options_;
+  of_b.fetches = false;
+  Open(of_b);
+  EXPECT_EQ(lent(), 0u);
+  EXPECT_EQ(a_.network->Bursts(PathWithin(), destination_).copied,
+            kMaxBurstBytes);
+}
+
+TEST_F(LendingTest, ALoanOfTooManyBytesOrOfOnePacketIsMalformed) {
+  Open(options_);
+  std::vector<std::byte> bytes = Payload(kMaxLentBytes + 1, 8);
+  Lend(1, bytes);
+  Lend(2, std::span(bytes).first(1000));
+  Lend(3, {});
+  Lend(4, std::span(bytes).first(2000));
+  a_.network->Flush();
+  ASSERT_TRUE(Until(1));
+  EXPECT_EQ(arrived()[0].bth.psn, Psn(4));
+  EXPECT_EQ(b_->network->counters().dropped_malformed, 3u);
+}
+
+// To a peer without rings frames come as datagrams.
+TEST_F(LendingTest, ALoanThatDidNotComeByARingIsDropped) {
+  HostNetworkOptions of_b = options_;
+  of_b.max_links = 0;
+  b_.emplace(of_b);
+  destination_ = QpnOf(b_->network->slot());
+  std::vector<std::byte> bytes = Payload(2000, 8);
+  ASSERT_TRUE(ReceiveUntil({{&a_, &*b_}}, [&] {
+    Lend(4, bytes);
+    a_.network->Flush();
+    return b_->network->counters().dropped_loans > 0;
+  }));
+  EXPECT_TRUE(arrived().empty());
 }
 
 TEST_F(HostNetworkTest, WhoFoundNoRoomIsToldOnceThereIs) {

@@ -144,6 +144,48 @@ TEST_F(ProcessTest, AFullRingToAPeerThatIsKilledHasRoomAgain) {
       {{&us}}, [&] { return us.network->Room(path_, QpnOf(200)) > 0; }));
 }
 
+// A real one, whose memory is another.
+TEST_F(ProcessTest, WhatAnotherProcessLendsIsFetchedUntilItIsKilled) {
+  Process us(options_);
+  HostNetworkOptions theirs = options_;
+  theirs.first_slot = 200;
+  Child child([&] {
+    Process process(theirs);
+    std::vector<std::byte> bytes = Payload(50'000, 1);
+    LoanWord word{1};
+    while (true) {
+      process.Receive();
+      if (process.network->Room(path_, QpnOf(100)) == 0) continue;
+      if (process.network->Bursts(path_, QpnOf(100)).lent == 0) {
+        SendTo(*process.network, path_, QpnOf(100), 1, 1);
+      } else {
+        Lend(*process.network, path_, QpnOf(100), 1, bytes, word);
+      }
+      process.network->Flush();
+    }
+  });
+  size_t whole = 0;
+  size_t lost = 0;
+  const auto count = [&] {
+    for (const Arrived& arrived : us.sink.arrived) {
+      if (!arrived.far) continue;
+      ++(arrived.lost ? lost : whole);
+      EXPECT_TRUE(arrived.lost || IsIntact(arrived, 50'000));
+    }
+    us.sink.arrived.clear();
+  };
+  EXPECT_TRUE(ReceiveUntil({{&us}}, [&] {
+    count();
+    return whole >= 10;
+  }));
+  EXPECT_EQ(lost, 0u);
+  child.Kill();
+  const size_t before = whole;
+  while (us.Receive() > 0) continue;
+  count();
+  EXPECT_EQ(whole, before);
+}
+
 TEST_F(ProcessTest, AChildThatDestroysItsCopyDoesNotDisturbTheParent) {
   Process us(options_);
   Process other(options_);

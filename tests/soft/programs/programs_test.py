@@ -85,6 +85,10 @@ class Devices(SoftTest):
         self.assertIn("Ethernet", output)
         self.assertRegex(output, r"GID\[ +\d+\]:\s+::ffff:10\.98\.0\.1, RoCE v2")
 
+    def test_a_wrong_setting_is_named(self) -> None:
+        _, output = finish(run_on_soft(["env", "ND_SOFT_SINGLE_COPY=no", "ibv_devinfo"]))
+        self.assertIn("ND_SOFT_SINGLE_COPY: 'no' is neither 0 nor 1", output)
+
 
 class Pingpong(SoftTest):
     """rdma-core's examples: -c checks every byte."""
@@ -108,6 +112,14 @@ class Pingpong(SoftTest):
             for size in (1, mtu - 1, mtu, mtu + 1, 65536):
                 with self.subTest(mtu=mtu, size=size):
                     self.pingpong("rc", "-c", "-m", str(mtu), "-s", str(size))
+
+    def test_rc_with_large_messages_copied_once_or_twice(self) -> None:
+        for single_copy in ("1", "0"):
+            with self.subTest(single_copy=single_copy):
+                command = ["env", f"ND_SOFT_SINGLE_COPY={single_copy}", "ibv_rc_pingpong",
+                           "-g", "1", "-n", "200", "-c", "-m", "4096", "-s", "1000001"]
+                self.run_pair(Pair(command, [*command, IPV4], tcp_port=18515),
+                              r"200 iters in")
 
     def test_uc(self) -> None:
         self.pingpong("uc", "-c")

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -207,6 +208,24 @@ Packet Burst(uint8_t packets, Packet packet) {
 
 Packet WithAckReq(Packet packet) {
   packet.bth.ack_req = true;
+  return packet;
+}
+
+bool BenchFar::CopyTo(std::span<const std::span<std::byte>> pieces) const {
+  ++asked;
+  if (!lent) return false;
+  auto from = bytes_;
+  for (const std::span<std::byte> piece : pieces) {
+    std::ranges::copy(from.first(piece.size()), piece.begin());
+    from = from.subspan(piece.size());
+  }
+  EXPECT_TRUE(from.empty());
+  return true;
+}
+
+Packet WithFar(Packet packet, const BenchFar& far) {
+  packet.payload = {};
+  packet.far = &far;
   return packet;
 }
 

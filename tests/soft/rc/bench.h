@@ -91,6 +91,7 @@ class BenchOutbox final : public Outbox {
  public:
   size_t room() const override { return limit; }
   size_t burst_bytes() const override { return burst; }
+  size_t lent_burst_bytes() const override { return lent_burst; }
   void Send(const Outgoing& outgoing) override;
 
   // The packets since the last call, in words.
@@ -98,6 +99,7 @@ class BenchOutbox final : public Outbox {
 
   size_t limit = 1000;
   size_t burst = 0;
+  size_t lent_burst = 0;
   std::vector<Packet> packets;
   std::vector<std::vector<std::byte>> payloads;
   std::vector<bool> lasts;  // whether they do
@@ -122,6 +124,23 @@ Packet AtomicResponse(uint32_t psn, uint64_t original);
 Packet WithAckReq(Packet packet);
 // So many packets that came as one.
 Packet Burst(uint8_t packets, Packet packet);
+
+// The payload of a packet, which is far, or not to be had any more.
+class BenchFar final : public FarPayload {
+ public:
+  explicit BenchFar(const Packet& packet)
+      : FarPayload(packet.payload.size()), bytes_(packet.payload) {}
+
+  [[nodiscard]] bool CopyTo(
+      std::span<const std::span<std::byte>> pieces) const override;
+
+  bool lent = true;
+  mutable int asked = 0;
+
+ private:
+  const std::span<const std::byte> bytes_;
+};
+Packet WithFar(Packet packet, const BenchFar& far);
 
 }  // namespace nd::soft
 

@@ -137,6 +137,34 @@ TEST_F(RequesterTest, PacketsThatGoTogetherFitTheWindow) {
   EXPECT_EQ(completions_.Take(), "send 0 ok");
 }
 
+TEST_F(RequesterTest, PayloadInOnePieceGoesTogetherAsItCanBeLent) {
+  outbox_.burst = 2 * kMtu;
+  outbox_.lent_burst = 4 * kMtu;
+  EXPECT_EQ(AfterPost(Operation::kWrite, 4 * kMtu),
+            "WRITE ONLY+0 x4 len 1024 A");
+  After(Acknowledge(3));
+  SendWork in_two = Work(Operation::kWrite, 2 * kMtu);
+  const std::array<Segment, 2> segments = {in_two.segments[0],
+                                           in_two.segments[0]};
+  in_two.segments = segments;
+  EXPECT_EQ(AfterPost(in_two),
+            "WRITE FIRST+4 x2 len 512; WRITE LAST+6 x2 len 512 A");
+}
+
+TEST_F(RequesterTest, AnswerOfAReadThatIsNotToBeHadIsAskedForOnceMore) {
+  AfterPost(Operation::kRead, 4 * kMtu);
+  const Packet near =
+      Burst(4, ReadResponse(Opcode::kRcReadResponseOnly, 0, 4 * kMtu));
+  BenchFar far(near);
+  far.lent = false;
+  EXPECT_EQ(After(WithFar(near, far)), "READ request+0 from 0 len 1024 A");
+  EXPECT_EQ(completions_.Take(), "");
+  far.lent = true;
+  EXPECT_EQ(After(WithFar(near, far)), kSilence);
+  EXPECT_EQ(completions_.Take(), "send 0 ok");
+  EXPECT_EQ(BytesOf(0), Pattern(4 * kMtu));
+}
+
 TEST_F(RequesterTest, AnswerOfAReadInPacketsThatCameTogetherIsTaken) {
   AfterPost(Operation::kRead, 4 * kMtu);
   EXPECT_EQ(

@@ -590,10 +590,10 @@ TEST_F(ResponderTest, ReadWhoseMemoryGoesAwayIsAnAccessError) {
   EXPECT_TRUE(responder_.failed());
 }
 
-TEST_F(ResponderTest, DuplicateReadWhoseMemoryIsGoneIsDropped) {
+TEST_F(ResponderTest, DuplicateReadWhoseMemoryIsGoneIsRefusedAndNoError) {
   After(ReadRequest(0, kAddress, 4));
   memory_.registered = false;
-  EXPECT_EQ(After(ReadRequest(0, kAddress, 4)), kSilence);
+  EXPECT_EQ(After(ReadRequest(0, kAddress, 4)), "NAK 2+0 msn 1");
   EXPECT_FALSE(responder_.failed());
 }
 
@@ -694,6 +694,83 @@ TEST_F(ResponderTest, AnswerOfAReadGoesTogetherAsTheOutboxTakesIt) {
   EXPECT_EQ(After(ReadRequest(0, kAddress, 5 * kMtu)),
             "READ FIRST+0 x2 msn 1 len 512; READ MIDDLE+2 x2 len 512; "
             "READ LAST+4 msn 1 len 256");
+}
+
+// ---- Payload that is far
+
+TEST_F(ResponderTest, PayloadThatIsFarIsFetchedToWhereItBelongs) {
+  std::vector<std::byte> bytes(2 * kMtu + 100);
+  const std::array<Segment, 2> segments = {Segment(bytes).first(300),
+                                           Segment(bytes).subspan(300)};
+  receives_.Post(1, segments);
+  const Packet near =
+      Burst(2, WithAckReq(Message(Opcode::kRcSendOnly, 0, 2 * kMtu)));
+  EXPECT_EQ(After(WithFar(near, BenchFar(near))), "ACK+1 msn 1");
+  EXPECT_EQ(completions_.Take(), "recv 1 ok 512");
+  EXPECT_TRUE(
+      std::ranges::equal(std::span(bytes).first(2 * kMtu), Pattern(2 * kMtu)));
+  const Packet write =
+      Burst(2, Write(Opcode::kRcWriteOnly, 2, 2 * kMtu, 2 * kMtu));
+  EXPECT_EQ(After(WithAckReq(WithFar(write, BenchFar(write)))), "ACK+3 msn 2");
+  EXPECT_TRUE(std::ranges::equal(std::span(memory_.bytes).first(2 * kMtu),
+                                 Pattern(2 * kMtu)));
+}
+
+TEST_F(ResponderTest, PayloadThatIsNotToBeHadIsAskedForOnceMore) {
+  receives_.Post(1, 2 * kMtu);
+  const Packet send =
+      Burst(2, WithAckReq(Message(Opcode::kRcSendOnly, 0, 2 * kMtu)));
+  BenchFar far(send);
+  far.lent = false;
+  EXPECT_EQ(After(WithFar(send, far)), "NAK 0+0 msn 0");
+  EXPECT_EQ(completions_.Take(), "");
+  far.lent = true;
+  EXPECT_EQ(After(WithFar(send, far)), "ACK+1 msn 1");
+  EXPECT_EQ(completions_.Take(), "recv 1 ok 512");
+
+  const Packet write =
+      WithAckReq(Burst(2, Write(Opcode::kRcWriteOnly, 2, 2 * kMtu, 2 * kMtu)));
+  BenchFar of_write(write);
+  of_write.lent = false;
+  EXPECT_EQ(After(WithFar(write, of_write)), "NAK 0+2 msn 1");
+  EXPECT_EQ(After(write), "ACK+3 msn 2");
+}
+
+TEST_F(ResponderTest, PayloadOfARepetitionIsNotFetched) {
+  receives_.Post(1, 2 * kMtu);
+  const Packet send =
+      Burst(2, WithAckReq(Message(Opcode::kRcSendOnly, 0, 2 * kMtu)));
+  const BenchFar far(send);
+  After(WithFar(send, far));
+  EXPECT_EQ(After(WithFar(send, far)), "ACK+1 msn 1");
+  EXPECT_EQ(far.asked, 1);
+}
+
+TEST_F(ResponderTest, PayloadThatIsFarAndTooLongIsRefused) {
+  receives_.Post(1, kMtu);
+  const Packet send = Burst(2, Message(Opcode::kRcSendOnly, 0, 2 * kMtu));
+  const BenchFar far(send);
+  EXPECT_EQ(After(WithFar(send, far)), "NAK 1+0 msn 0");
+  EXPECT_EQ(far.asked, 0);
+}
+
+TEST_F(ResponderTest, AnswerOfAReadGoesTogetherAsItCanBeLent) {
+  outbox_.burst = 2 * kMtu;
+  outbox_.lent_burst = 4 * kMtu;
+  EXPECT_EQ(After(ReadRequest(0, kAddress, 5 * kMtu)),
+            "READ FIRST+0 x4 msn 1 len 1024; READ LAST+4 msn 1 len 256");
+}
+
+TEST_F(ResponderTest, KnowsTheKeysOfTheLastReads) {
+  const auto read = [this] {
+    return responder_.HasRead([](Rkey rkey) { return rkey == kKey; });
+  };
+  EXPECT_FALSE(read());
+  After(Write(Opcode::kRcWriteOnly, 0, kMtu, kMtu));
+  EXPECT_FALSE(read());
+  After(ReadRequest(1, kAddress, kMtu));
+  EXPECT_TRUE(read());
+  EXPECT_FALSE(responder_.HasRead([](Rkey rkey) { return rkey != kKey; }));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "soft/sim/device.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "soft/wire/burst.h"
@@ -11,6 +12,7 @@ constexpr size_t kMostPackets = 24;  // at a time
 // Of packets that go as one, as between processes of a host.
 constexpr size_t kMostBurstBytes = 16384;
 constexpr std::byte kUntouched{0xcd};
+constexpr std::byte kOverwritten{0xee};
 
 }  // namespace
 
@@ -55,6 +57,20 @@ NetHeaders HeadersBetween(size_t source, size_t destination) {
   headers.source = {0xfd, 0, static_cast<uint8_t>(source)};
   headers.destination = {0xfd, 0, static_cast<uint8_t>(destination)};
   return headers;
+}
+
+// What is not lent any more has been overwritten.
+bool SimFar::CopyTo(std::span<const std::span<std::byte>> pieces) const {
+  auto from = bytes_;
+  for (const std::span<std::byte> piece : pieces) {
+    if (lent_) {
+      std::ranges::copy(from.first(piece.size()), piece.begin());
+    } else {
+      std::ranges::fill(piece, kOverwritten);
+    }
+    from = from.subspan(piece.size());
+  }
+  return lent_;
 }
 
 void SimOutbox::Open(Instant now, size_t source, size_t destination) {

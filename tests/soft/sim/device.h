@@ -73,6 +73,20 @@ std::vector<Segment> Cut(std::span<std::byte> bytes, Random& random);
 
 NetHeaders HeadersBetween(size_t source, size_t destination);
 
+// Payload that has to be fetched, and is still lent or not.
+class SimFar final : public FarPayload {
+ public:
+  SimFar(std::span<const std::byte> bytes, bool lent)
+      : FarPayload(bytes.size()), bytes_(bytes), lent_(lent) {}
+
+  [[nodiscard]] bool CopyTo(
+      std::span<const std::span<std::byte>> pieces) const override;
+
+ private:
+  const std::span<const std::byte> bytes_;
+  const bool lent_;
+};
+
 // Seals what it is given and hands it to the network. What goes as one may be
 // taken apart on its way, as faults do, so that any packet of it may be lost.
 class SimOutbox final : public Outbox {

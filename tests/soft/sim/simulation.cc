@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "soft/wire/burst.h"
 #include "soft/wire/icrc.h"
 
 namespace nd::soft {
@@ -99,6 +100,7 @@ Simulation::~Simulation() = default;
 void Simulation::DrawNetwork() {
   const bool foul = weather_ == Weather::kFoul;
   const bool calm = !foul && random_.OneIn(4);
+  may_lose_ = !calm;
   NetworkOptions options;
   options.delay = microseconds(1 + random_.Below(50));
   options.straggle = microseconds(random_.Below(300));
@@ -308,6 +310,13 @@ void Simulation::Deliver(const Datagram& datagram) {
   Packet packet;
   if (!whole || Parse(sealed.packet, packet) != PacketFault::kNone) return;
   packet.packets = datagram.packets;
+  // As between processes of a host.
+  std::optional<SimFar> far;
+  if (IsBurst(packet) && random_.OneIn(2)) {
+    far.emplace(packet.payload, !may_lose_ || !random_.OneIn(20));
+    packet.payload = {};
+    packet.far = &*far;
+  }
   for (const auto& endpoint : endpoints_) {
     if (endpoint->qp.options().number != packet.bth.destination) continue;
     endpoint->qp.OnPacket(packet, now_);

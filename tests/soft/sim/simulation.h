@@ -65,6 +65,7 @@ class Simulation {
 
   SeededRandom random_;
   Weather weather_ = Weather::kFair;
+  bool may_lose_ = false;
   Instant now_{};
   Findings findings_;
   std::unique_ptr<SimNetwork> network_;
