@@ -23,6 +23,10 @@ constexpr Duration kLongNap = std::chrono::microseconds(200);
 constexpr Duration kShortNap = std::chrono::microseconds(2);
 // How long after a poll the next one may still be about to come.
 constexpr Duration kAttention = std::chrono::microseconds(10);
+// How long after a poll the application is left to serve itself. Where they
+// share a processor, it may not have had the time to poll during a short nap;
+// this thread would take over then, and keep it from polling.
+constexpr Duration kPresence = std::chrono::microseconds(50);
 // What there is to do often comes in a row: looks before it sleeps.
 constexpr int kPatience = 32;
 // A thread that never sleeps looks for new addresses once in so many rounds.
@@ -60,9 +64,12 @@ void Engine::Run() {
   prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);  // 1 us
   int fruitless = 0;
   uint32_t rounds = 0;
+  Instant present_until{};
   while (!stop_.load()) {
-    if (device_.TakePolled()) {
-      Nap();
+    const Instant now = device_.clock().Now();
+    if (device_.TakePolled()) present_until = now + kPresence;
+    if (now < present_until) {
+      if (!Nap()) present_until = now;
       continue;
     }
     if (Work(fruitless)) {
@@ -79,17 +86,19 @@ void Engine::Run() {
   }
 }
 
-void Engine::Nap() {
+bool Engine::Nap() {
   device_.set_napping(true);
-  Sleep(device_.clock().Now() + nap_);
+  const bool called = Sleep(device_.clock().Now() + nap_);
   device_.set_napping(false);
+  if (called) return false;
   const Duration attention = std::min(kAttention, nap_ / 4);
   nap_ = std::min(nap_ * 2, kLongNap);
   // Whoever has the lock makes progress already.
-  if (!device_.mutex().TryAcquire()) return;
+  if (!device_.mutex().TryAcquire()) return true;
   const bool attended = device_.clock().Now() - device_.attended() < attention;
   if (!attended && device_.Progress()) nap_ = kShortNap;
   device_.mutex().Release();
+  return true;
 }
 
 bool Engine::Work(int& fruitless) {
@@ -106,7 +115,7 @@ void Engine::LookAtAddresses() {
   if (watch_.Changed()) device_.SetAddresses(ReadHostAddresses());
 }
 
-void Engine::Sleep(std::optional<Instant> until) {
+bool Engine::Sleep(std::optional<Instant> until) {
   std::array<pollfd, 3> waits = {{
       {.fd = wake_.get(), .events = POLLIN, .revents = 0},
       {.fd = network_fd_, .events = POLLIN, .revents = 0},
@@ -121,8 +130,9 @@ void Engine::Sleep(std::optional<Instant> until) {
   }
   ppoll(waits.data(), waits.size(), until ? &timeout : nullptr, nullptr);
   eventfd_t count = 0;
-  eventfd_read(wake_.get(), &count);
+  const bool called = eventfd_read(wake_.get(), &count) == 0;
   if (waits[2].revents != 0) LookAtAddresses();
+  return called;
 }
 
 }  // namespace nd::soft

@@ -23,12 +23,14 @@ class Engine {
 
  private:
   void Run();
-  // The application polls: leaves it alone, for a while.
-  void Nap();
+  // The application polls: leaves it alone, for a while. False: it has called
+  // for this thread, as it is about to sleep.
+  bool Nap();
   // Makes progress once; false: there was nothing to do, for a while already,
   // and peers will wake this thread.
   bool Work(int& fruitless);
-  void Sleep(std::optional<Instant> until);
+  // Whether it was called.
+  bool Sleep(std::optional<Instant> until);
   void LookAtAddresses();
 
   Device& device_;
