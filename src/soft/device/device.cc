@@ -22,7 +22,7 @@ constexpr uint32_t kHeaderBytes = 80;
 // What is copied in less than a microsecond or two.
 constexpr size_t kMuch = size_t{8} << 10;
 // Packets in flight to a peer of this host: rings have their own bound.
-constexpr uint32_t kWindowWithinHost = 128;
+constexpr uint32_t kWindowWithinHost = 64;
 // What is taken before something is sent: less than a ring.
 constexpr size_t kMuchToTake = size_t{60} << 10;
 // Values of a LoanWord between those with which two queue pairs begin.

@@ -27,7 +27,7 @@ inline constexpr size_t kMaxPacketBytes = 4096 + kMaxHeaderBytes;
 // The most payload of packets that go as one.
 inline constexpr size_t kMaxBurstBytes = size_t{16} << 10;
 // The same where it is lent.
-inline constexpr size_t kMaxLentBytes = size_t{256} << 10;
+inline constexpr size_t kMaxLentBytes = size_t{512} << 10;
 // Of so many packets that go as one, BTH to pad.
 constexpr size_t MostBytesOf(uint8_t packets) {
   return packets == 1 ? kMaxPacketBytes : kMaxHeaderBytes + kMaxBurstBytes;
@@ -86,6 +86,10 @@ class PacketSource {
       : bytes_(bytes), size_(bytes.size()) {}
 
   size_t size() const { return size_; }
+  // Of the packets that are put together here, lent or not.
+  size_t payload_bytes() const {
+    return outgoing_ != nullptr ? outgoing_->payload.length : 0;
+  }
   // What still has to be put together; null: the bytes are there.
   const Outgoing* outgoing() const { return outgoing_; }
   // `out` has room for size().

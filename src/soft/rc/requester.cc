@@ -99,6 +99,7 @@ void Requester::Flush() {
 // ---- What goes out.
 
 void Requester::Transmit(Instant now, Outbox& outbox) {
+  lends_ = outbox.lent_burst_bytes() > 0;
   if (rnr_until_ && now < *rnr_until_) return;
   rnr_until_.reset();
   while (Request* const request = NextToSend()) {
@@ -308,11 +309,12 @@ Outgoing Requester::MakeAtomic(const Request& request) const {
 }
 
 // On the last packet of each message, and often enough inside long ones that
-// an acknowledgement arrives before the window is full.
+// an acknowledgement arrives before the window is full, which may be narrow by
+// then.
 bool Requester::WantsAck(bool last, uint32_t packets) {
   if (!reliable()) return false;
   since_ack_req_ += packets;
-  const bool wanted = last || probing_ || since_ack_req_ >= window() / 2;
+  const bool wanted = last || probing_ || since_ack_req_ >= narrow_window() / 2;
   if (wanted) since_ack_req_ = 0;
   return wanted;
 }

@@ -93,7 +93,10 @@ class Requester {
   Request* NextToSend();
   bool Begun(const Request& request) const;
   bool MaySend(const Request& request) const;
-  uint32_t window() const { return attributes_.window + grown_; }
+  uint32_t window() const {
+    return narrow_window() * (lends_ ? kWiderWhereLent : 1);
+  }
+  uint32_t narrow_window() const { return attributes_.window + grown_; }
   bool WindowHasRoom(const Request& request) const;
   uint64_t EndOfPart(const Request& request, uint64_t position) const;
   ibv_wc_status LocalFault(const Request& request) const;
@@ -145,6 +148,9 @@ class Requester {
   uint64_t max_sent_ = 0;
   size_t send_index_ = 0;  // the work in queue_ that send_at_ is in
 
+  // What is lent lies in no queue, and goes in larger bursts.
+  static constexpr uint32_t kWiderWhereLent = 4;
+  bool lends_ = false;  // in the last Transmit
   // The window grows while it is made use of and nothing is lost.
   uint32_t grown_ = 0;
   uint64_t answered_ = 0;  // packets, since it grew

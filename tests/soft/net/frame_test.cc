@@ -126,6 +126,19 @@ TEST(TakeLoan, TakesNoneThatIsCutOff) {
   }
 }
 
+TEST(TakeLoan, TakesNoneOfNoBytesOrTooMany) {
+  for (const size_t length :
+       {size_t{0}, size_t{1}, kMaxLentBytes, kMaxLentBytes + 1, SIZE_MAX}) {
+    std::array<std::byte, Loan::kSize> bytes{};
+    ByteWriter writer(bytes);
+    Loan{.address = 1, .length = length}.Write(writer);
+    std::span<const std::byte> taken = bytes;
+    EXPECT_EQ(TakeLoan(taken).has_value(),
+              length == 1 || length == kMaxLentBytes)
+        << length;
+  }
+}
+
 // Any bytes mean the same to both.
 TEST(ParseShared, SaysWhatParseSays) {
   SeededRandom random(3);

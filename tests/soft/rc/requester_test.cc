@@ -151,6 +151,22 @@ TEST_F(RequesterTest, PayloadInOnePieceGoesTogetherAsItCanBeLent) {
             "WRITE FIRST+4 x2 len 512; WRITE LAST+6 x2 len 512 A");
 }
 
+TEST_F(RequesterTest, TheWindowIsWiderWhilePayloadIsLent) {
+  outbox_.burst = kMtu;
+  outbox_.lent_burst = 12 * kMtu;
+  EXPECT_EQ(AfterPost(Operation::kWrite, 40 * kMtu),
+            "WRITE FIRST+0 x12 len 3072 A; WRITE MIDDLE+12 x12 len 3072 A; "
+            "WRITE MIDDLE+24 x8 len 2048 A");
+  // And what fills the narrow one will be acknowledged.
+  outbox_.lent_burst = 0;
+  EXPECT_EQ(After(Acknowledge(23)), kSilence);
+  EXPECT_EQ(After(Acknowledge(30)),
+            "WRITE MIDDLE+32 len 256; WRITE MIDDLE+33 len 256; "
+            "WRITE MIDDLE+34 len 256; WRITE MIDDLE+35 len 256 A; "
+            "WRITE MIDDLE+36 len 256; WRITE MIDDLE+37 len 256; "
+            "WRITE MIDDLE+38 len 256");
+}
+
 TEST_F(RequesterTest, AnswerOfAReadThatIsNotToBeHadIsAskedForOnceMore) {
   AfterPost(Operation::kRead, 4 * kMtu);
   const Packet near =

@@ -79,6 +79,7 @@ void SimOutbox::Open(Instant now, size_t source, size_t destination) {
   destination_ = destination;
   room_ = 1 + random_.Below(kMostPackets);
   burst_bytes_ = random_.OneIn(2) ? random_.Below(kMostBurstBytes) : 0;
+  lent_burst_bytes_ = random_.OneIn(4) ? random_.Below(kMostBurstBytes) : 0;
 }
 
 void SimOutbox::Send(const Outgoing& outgoing) {

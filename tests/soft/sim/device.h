@@ -100,6 +100,7 @@ class SimOutbox final : public Outbox {
 
   size_t room() const override { return room_; }
   size_t burst_bytes() const override { return burst_bytes_; }
+  size_t lent_burst_bytes() const override { return lent_burst_bytes_; }
   void Send(const Outgoing& outgoing) override;
 
  private:
@@ -112,6 +113,7 @@ class SimOutbox final : public Outbox {
   size_t destination_ = 0;
   size_t room_ = 0;
   size_t burst_bytes_ = 0;
+  size_t lent_burst_bytes_ = 0;
 };
 
 }  // namespace nd::soft
