@@ -107,8 +107,8 @@ HostNetwork::HostNetwork(const HostNetworkOptions& options, ClaimedSlot claimed,
       events_(std::move(events)),
       slot_socket_(std::move(claimed.socket)),
       loopback_(kLoopbackBytes),
-      peers_(options.ring_bytes, options.max_links, names_, slot_socket_,
-             events_, counters_),
+      peers_(options.ring_bytes, options.max_links, options.lends, names_,
+             slot_socket_, events_, counters_),
       inbound_(options.max_links, options.fetches, events_),
       services_(names_, events_),
       groups_(names_, slot_, slot_socket_),
@@ -312,6 +312,7 @@ size_t HostNetwork::ReceiveQuietly(ArrivalSink& sink) {
   size_t received = loopback_.Receive(kBudget, on_frame);
   if (sink.has_enough()) return received;
   received += inbound_.Receive(kBudget, on_frame);
+  inbound_.Invite(!company_.any(now_));
   if (lent_.empty() || sink.has_enough()) return received;
   lent_.HandOutSome(sink);
   return received + 1;
@@ -417,6 +418,7 @@ void HostNetwork::OnFrame(const PeerFrame& frame, ArrivalSink& sink) {
     return;
   }
   ++counters_.received;
+  company_.OnPacket(packet.bth.destination, now_);
   if (loan.has_value()) {
     return OnLentPacket(header->path, packet, *loan, frame, sink);
   }
@@ -455,6 +457,7 @@ void HostNetwork::OnWirePacket(const Path& path,
   const bool for_us = destination != kGsiQpn && IsForUs(path, destination);
   if (for_us) {
     ++counters_.received;
+    company_.OnPacket(destination, now_);
     sink.OnArrival({.path = path, .packet = parsed});
   }
   if (!for_us || IsMulticast(path.destination)) {

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/random.h"
+#include "soft/net/company.h"
 #include "soft/net/counters.h"
 #include "soft/net/event_set.h"
 #include "soft/net/frame.h"
@@ -49,6 +50,7 @@ struct HostNetworkOptions {
   // Whether to read what processes of this user lend from their memory, where
   // the system allows it; otherwise they copy it.
   bool fetches = true;
+  Lends lends = Lends::kWhereFaster;
 };
 
 // Between processes packets go through rings in shared memory; to other hosts
@@ -152,6 +154,7 @@ class HostNetwork final : public Network {
   Peers peers_;
   InboundLinks inbound_;
   LentPackets lent_;
+  Company company_;
   Services services_;
   Groups groups_;
   GsiRouter gsi_router_;

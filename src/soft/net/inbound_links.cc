@@ -34,7 +34,13 @@ absl::Status InboundLinks::Adopt(std::array<Fd, 2> offer, bool trusted,
       Sender{.id = id, .trusted = trusted, .link = std::move(link)}));
   sender.lender =
       std::make_shared<Lender>(pid, fetches_ && trusted, sender.link.ring());
+  sender.lender->Invite(invites_);
   return absl::OkStatus();
+}
+
+void InboundLinks::Invite(bool invited) {
+  if (std::exchange(invites_, invited) == invited) return;
+  for (const auto& sender : links_) sender->lender->Invite(invited);
 }
 
 size_t InboundLinks::Receive(size_t budget, PeerFrameSink sink) {

@@ -44,6 +44,9 @@ class InboundLinks {
   // Of the process `pid`; 0 is one that is not seen from here.
   absl::Status Adopt(std::array<Fd, 2> offer, bool trusted, pid_t pid);
 
+  // Whether those who can lend are to, from now on.
+  void Invite(bool invited);
+
   // Hands out up to about `budget` frames, by turns; returns how many.
   size_t Receive(size_t budget, PeerFrameSink sink);
   // Whether no ring has anything.
@@ -77,6 +80,7 @@ class InboundLinks {
   std::vector<std::unique_ptr<Sender>> links_;
   size_t turn_ = 0;  // whose it is to be first
   uint32_t next_id_ = 0;
+  bool invites_ = true;
   bool resting_ = false;
 };
 

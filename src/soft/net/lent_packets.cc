@@ -38,6 +38,10 @@ Lender::Lender(pid_t pid, bool fetches, RingConsumer& ring)
   ring.set_fetches(fetches_);
 }
 
+void Lender::Invite(bool invited) {
+  if (ring_ != nullptr) ring_->set_fetches(fetches_ && invited);
+}
+
 void Lender::StopFetching() {
   if (ring_ != nullptr) ring_->set_fetches(false);
   ring_ = nullptr;

@@ -26,6 +26,8 @@ class Lender {
   Lender(pid_t pid, bool fetches, RingConsumer& ring);
 
   bool fetches() const { return fetches_; }
+  // Whether it is to lend for now, if it can be fetched.
+  void Invite(bool invited);
   // Not to be reached any more: by order, or with the ring, which is gone.
   void StopFetching();
 

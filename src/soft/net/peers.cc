@@ -65,6 +65,7 @@ Peers::Way Peers::Connect(uint32_t slot, Peer& peer, Instant now) {
   link->CloseOffer();
   peer.link.emplace(*std::move(link));
   peer.ends = {};
+  peer.race = {};
   ++links_;
   return Way::kRing;
 }
@@ -112,7 +113,9 @@ BurstBytes Peers::Bursts(uint32_t slot) const {
   const auto& peer = peers_[slot % peers_.size()];
   if (peer == nullptr || !peer->link.has_value()) return {};
   const size_t copied = BurstBytesOf(ring_bytes_);
-  const bool lent = copied > 0 && peer->link->ring().fetches();
+  const bool lent = copied > 0 &&
+                    (lends_ == Lends::kToAll || peer->race.lends()) &&
+                    peer->link->ring().fetches();
   return {.copied = copied, .lent = lent ? kMaxLentBytes : 0};
 }
 
@@ -152,6 +155,7 @@ bool Peers::Send(uint32_t slot, Instant now, const FrameHeader& header,
       }
       if (!peer.unpublished) unpublished_.push_back(slot);
       peer.unpublished = true;
+      TellRace(peer, packet, now);
       return true;
     }
     case Way::kDatagrams:
@@ -163,6 +167,14 @@ bool Peers::Send(uint32_t slot, Instant now, const FrameHeader& header,
       return true;
   }
   return false;
+}
+
+// Of what could be lent, most goes in bursts that are as large as can be.
+void Peers::TellRace(Peer& peer, const PacketSource& packet,
+                     Instant now) const {
+  if (packet.payload_bytes() < BurstBytesOf(ring_bytes_)) return;
+  if (!peer.link->ring().fetches()) return peer.race.Disturb();
+  peer.race.OnSent(packet.payload_bytes(), now);
 }
 
 bool Peers::SendDatagram(uint32_t slot, Peer& peer, Instant now,

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "soft/net/copy_race.h"
 #include "soft/net/counters.h"
 #include "soft/net/event_set.h"
 #include "soft/net/frame.h"
@@ -27,6 +28,9 @@ inline constexpr std::array<std::byte, 8> kLinkOffer = {
     std::byte{'n'}, std::byte{'d'}, std::byte{'r'}, std::byte{'i'},
     std::byte{'n'}, std::byte{'g'}, std::byte{'0'}, std::byte{'2'}};
 
+// Which of the peers that fetch what is lent to them it is lent to.
+enum class Lends : uint8_t { kWhereFaster, kToAll };
+
 // Makes a ring to a process when something is first sent to it. Where none can
 // be made, for want of descriptors or memory, packets go as datagrams. To a
 // slot that nobody has, or whose process has stood still for long, packets go
@@ -34,10 +38,13 @@ inline constexpr std::array<std::byte, 8> kLinkOffer = {
 // outlives it.
 class Peers {
  public:
-  Peers(size_t ring_bytes, size_t max_links, const HostNames& names,
-        const UnixSocket& socket, EventSet& events, NetCounters& counters)
+  // `lends`: to all that fetch, or only where that is faster.
+  Peers(size_t ring_bytes, size_t max_links, Lends lends,
+        const HostNames& names, const UnixSocket& socket, EventSet& events,
+        NetCounters& counters)
       : ring_bytes_(ring_bytes),
         max_links_(max_links),
+        lends_(lends),
         names_(names),
         socket_(socket),
         events_(events),
@@ -70,6 +77,7 @@ class Peers {
   struct Peer {
     std::optional<OutboundLink> link;
     LinkEnds ends{};
+    CopyRace race{};
     bool unpublished = false;
     Instant absent_until{};
     Instant datagrams_until{};
@@ -92,11 +100,13 @@ class Peers {
   Way OnSendError(uint32_t slot, Peer& peer, int error, Instant now);
   bool SendDatagram(uint32_t slot, Peer& peer, Instant now,
                     const FrameHeader& header, const PacketSource& packet);
+  void TellRace(Peer& peer, const PacketSource& packet, Instant now) const;
   void DropLink(Peer& peer);
   void LookAtSuspects(Instant now);
 
   const size_t ring_bytes_;
   const size_t max_links_;
+  const Lends lends_;
   const HostNames& names_;
   const UnixSocket& socket_;
   EventSet& events_;

@@ -199,32 +199,91 @@ TEST_F(HostNetworkTest, ASmallRingTakesPacketsOneByOne) {
 // Two processes, of which the first lends to the second.
 class LendingTest : public HostNetworkTest {
  protected:
+  LendingTest() { Begin(Lends::kToAll); }
+
+  void Begin(Lends lends) {
+    HostNetworkOptions of_a = options_;
+    of_a.lends = lends;
+    a_.emplace(of_a);
+  }
   // What a link's receiver says reaches the sender once it has taken the link.
   void Open(const HostNetworkOptions& of_b) {
     b_.emplace(of_b);
     destination_ = QpnOf(b_->network->slot());
-    SendTo(*a_.network, PathWithin(), destination_, 0, 1);
-    a_.network->Flush();
+    SendTo(*a_->network, PathWithin(), destination_, 0, 1);
+    a_->network->Flush();
     ASSERT_TRUE(Until(1));
     b_->sink.arrived.clear();
   }
   bool Until(size_t arrived) {
-    return ReceiveUntil({{&a_, &*b_}},
+    return ReceiveUntil({{&*a_, &*b_}},
                         [&] { return b_->sink.arrived.size() >= arrived; });
   }
   size_t lent() const {
-    return a_.network->Bursts(PathWithin(), destination_).lent;
+    return a_->network->Bursts(PathWithin(), destination_).lent;
   }
   void Lend(uint32_t psn, std::span<std::byte> bytes) {
-    soft::Lend(*a_.network, PathWithin(), destination_, psn, bytes, word_);
+    soft::Lend(*a_->network, PathWithin(), destination_, psn, bytes, word_);
   }
   const std::vector<Arrived>& arrived() const { return b_->sink.arrived; }
 
-  Process a_{options_};
+  // Bursts of that many bytes to a queue pair of B's, at the same time.
+  void Stream(uint32_t index, size_t bytes, size_t burst) {
+    for (size_t sent = 0; sent < bytes; sent += burst) {
+      SendTo(*a_->network, PathWithin(), QpnOf(b_->network->slot(), index), 1,
+             burst, static_cast<uint8_t>(burst / 1024));
+      a_->network->Receive(now_, a_->sink);
+      b_->network->Receive(now_, b_->sink);
+      b_->sink.arrived.clear();
+    }
+  }
+
+  std::optional<Process> a_;
   std::optional<Process> b_;
   Qpn destination_{};
   LoanWord word_{12345};
+  const Instant now_ = Clock::Monotonic().Now();
 };
+
+TEST_F(LendingTest, NothingIsLentWhileAnotherQueuePairHasPackets) {
+  Open(options_);
+  const Qpn other = QpnOf(b_->network->slot(), 18);
+  Stream(18, 1024, 1024);
+  EXPECT_EQ(lent(), 0u);
+  // Nor by who comes now.
+  HostNetworkOptions of_c = options_;
+  of_c.lends = Lends::kToAll;
+  const Process c(of_c);
+  SendTo(*c.network, PathWithin(), other, 2, 100);
+  c.network->Flush();
+  while (b_->sink.arrived.empty()) b_->network->Receive(now_, b_->sink);
+  EXPECT_EQ(c.network->Bursts(PathWithin(), other).lent, 0u);
+  b_->network->Receive(now_ + Company::kStay, b_->sink);
+  EXPECT_EQ(lent(), kMaxLentBytes);
+  EXPECT_EQ(c.network->Bursts(PathWithin(), other).lent, kMaxLentBytes);
+}
+
+TEST_F(LendingTest, ALongStreamIsTriedBothWays) {
+  Begin(Lends::kWhereFaster);
+  Open(options_);
+  // Short messages are none.
+  Stream(17, CopyRace::kTrialBytes, kMaxBurstBytes / 2);
+  EXPECT_EQ(lent(), 0u);
+  Stream(17, CopyRace::kTrialBytes - kMaxBurstBytes, kMaxBurstBytes);
+  EXPECT_EQ(lent(), 0u);
+  Stream(17, kMaxBurstBytes, kMaxBurstBytes);
+  EXPECT_EQ(lent(), kMaxLentBytes);
+}
+
+TEST_F(LendingTest, AStreamThatMayNotBeLentIsNotTried) {
+  Begin(Lends::kWhereFaster);
+  Open(options_);
+  Stream(17, CopyRace::kTrialBytes - kMaxBurstBytes, kMaxBurstBytes);
+  Stream(18, 1024, 1024);
+  Stream(17, CopyRace::kTrialBytes, kMaxBurstBytes);
+  b_->network->Receive(now_ + Company::kStay, b_->sink);
+  EXPECT_EQ(lent(), 0u);
+}
 
 TEST_F(LendingTest, WhatIsLentIsFetchedFromWhereItLies) {
   Open(options_);
@@ -232,7 +291,7 @@ TEST_F(LendingTest, WhatIsLentIsFetchedFromWhereItLies) {
   std::vector<std::byte> bytes = Payload(100'001, 7);
   Lend(7, bytes);
   bytes[5] ^= std::byte{1};  // after Send
-  a_.network->Flush();
+  a_->network->Flush();
   ASSERT_TRUE(Until(1));
   EXPECT_TRUE(arrived()[0].far);
   EXPECT_FALSE(arrived()[0].lost);
@@ -245,12 +304,12 @@ TEST_F(LendingTest, WhatIsNotLentAnyMoreIsLost) {
   std::vector<std::byte> bytes = Payload(20'000, 7);
   Lend(7, bytes);
   ++word_;
-  a_.network->Flush();
+  a_->network->Flush();
   ASSERT_TRUE(Until(1));
   EXPECT_TRUE(arrived()[0].lost);
   EXPECT_EQ(lent(), kMaxLentBytes);
   Lend(8, bytes);
-  a_.network->Flush();
+  a_->network->Flush();
   ASSERT_TRUE(Until(2));
   EXPECT_FALSE(arrived()[1].lost);
 }
@@ -260,13 +319,13 @@ TEST_F(LendingTest, AfterALoanThatCannotBeReachedNothingIsLent) {
   Open(options_);
   std::byte* const nowhere = nullptr;
   Lend(7, {nowhere + 4096, 20'000});
-  a_.network->Flush();
+  a_->network->Flush();
   ASSERT_TRUE(Until(1));
   EXPECT_TRUE(arrived()[0].lost);
   EXPECT_EQ(lent(), 0u);
   std::vector<std::byte> bytes = Payload(20'000, 8);
   Lend(8, bytes);  // on its way when it heard so
-  a_.network->Flush();
+  a_->network->Flush();
   ASSERT_TRUE(Until(2));
   EXPECT_TRUE(arrived()[1].lost);
 }
@@ -276,7 +335,7 @@ TEST_F(LendingTest, NothingIsLentToWhoDoesNotFetch) {
   of_b.fetches = false;
   Open(of_b);
   EXPECT_EQ(lent(), 0u);
-  EXPECT_EQ(a_.network->Bursts(PathWithin(), destination_).copied,
+  EXPECT_EQ(a_->network->Bursts(PathWithin(), destination_).copied,
             kMaxBurstBytes);
 }
 
@@ -287,7 +346,7 @@ TEST_F(LendingTest, ALoanOfTooManyBytesOrOfOnePacketIsMalformed) {
   Lend(2, std::span(bytes).first(1000));
   Lend(3, {});
   Lend(4, std::span(bytes).first(2000));
-  a_.network->Flush();
+  a_->network->Flush();
   ASSERT_TRUE(Until(1));
   EXPECT_EQ(arrived()[0].bth.psn, Psn(4));
   EXPECT_EQ(b_->network->counters().dropped_malformed, 3u);
@@ -300,9 +359,9 @@ TEST_F(LendingTest, ALoanThatDidNotComeByARingIsDropped) {
   b_.emplace(of_b);
   destination_ = QpnOf(b_->network->slot());
   std::vector<std::byte> bytes = Payload(2000, 8);
-  ASSERT_TRUE(ReceiveUntil({{&a_, &*b_}}, [&] {
+  ASSERT_TRUE(ReceiveUntil({{&*a_, &*b_}}, [&] {
     Lend(4, bytes);
-    a_.network->Flush();
+    a_->network->Flush();
     return b_->network->counters().dropped_loans > 0;
   }));
   EXPECT_TRUE(arrived().empty());

@@ -149,6 +149,7 @@ TEST_F(ProcessTest, WhatAnotherProcessLendsIsFetchedUntilItIsKilled) {
   Process us(options_);
   HostNetworkOptions theirs = options_;
   theirs.first_slot = 200;
+  theirs.lends = Lends::kToAll;
   Child child([&] {
     Process process(theirs);
     std::vector<std::byte> bytes = Payload(50'000, 1);
