@@ -65,7 +65,6 @@ Peers::Way Peers::Connect(uint32_t slot, Peer& peer, Instant now) {
   link->CloseOffer();
   peer.link.emplace(*std::move(link));
   peer.ends = {};
-  peer.race = {};
   ++links_;
   return Way::kRing;
 }

@@ -340,6 +340,34 @@ TEST_F(WireTest, WhatIsDamagedOrForeignIsDropped) {
   EXPECT_TRUE(b.sink.arrived.empty());
 }
 
+// To fetch what is lent would delay what comes from there.
+TEST_F(WireTest, NothingIsLentWithinTheHostWhilePacketsComeFromAnother) {
+  there_.lends = Lends::kToAll;
+  Process a(here_, Localhost(1));
+  Process b(there_, Localhost(2));
+  b.network->set_wants_wire(true);
+  const Process c(there_, Localhost(2));
+  const Path within{.source = Localhost(2), .destination = Localhost(2)};
+  const Instant now = Clock::Monotonic().Now();
+  const auto receive = [&b, now](size_t count) {
+    while (b.sink.arrived.size() < count) b.network->Receive(now, b.sink);
+  };
+  SendTo(*c.network, within, QpnOf(b.network->slot(), 17), 1, 1);
+  c.network->Flush();
+  receive(1);
+  const auto lent = [&] {
+    return c.network->Bursts(within, QpnOf(b.network->slot(), 17)).lent;
+  };
+  EXPECT_GT(lent(), 0u);
+  SendTo(*a.network, path_, QpnOf(b.network->slot(), 18), 2, 1);
+  a.network->Flush();
+  receive(2);
+  b.network->Receive(now, b.sink);
+  EXPECT_EQ(lent(), 0u);
+  b.network->Receive(now + Company::kStay, b.sink);
+  EXPECT_GT(lent(), 0u);
+}
+
 TEST_F(WireTest, TheHolderHandsOnWhatIsForOthers) {
   Process a(here_, Localhost(1));
   Process holder(there_, Localhost(2));
