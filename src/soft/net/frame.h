@@ -40,7 +40,8 @@ struct LinkEnds {
   bool known = false;
 
   bool AreOf(const Path& path) const {
-    return known && source == path.source && destination == path.destination;
+    return known && SameGid(source, path.source) &&
+           SameGid(destination, path.destination);
   }
 };
 

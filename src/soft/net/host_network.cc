@@ -115,8 +115,14 @@ HostNetwork::HostNetwork(const HostNetworkOptions& options, ClaimedSlot claimed,
       wire_(options.udp_port, options.wire_addresses, events_, counters_) {}
 
 bool HostNetwork::IsLocal(const Gid& gid) const {
-  for (const Gid& local : local_gids_) {
-    if (SameGid(local, gid)) return true;
+  if (last_local_ < local_gids_.size() &&
+      SameGid(local_gids_[last_local_], gid)) {
+    return true;
+  }
+  for (size_t i = 0; i < local_gids_.size(); ++i) {
+    if (!SameGid(local_gids_[i], gid)) continue;
+    last_local_ = i;
+    return true;
   }
   return false;
 }
@@ -404,33 +410,45 @@ void HostNetwork::OnFrame(const PeerFrame& frame, ArrivalSink& sink) {
     return;
   }
   if (!MayCome(*header, frame.trusted)) return;
-  const auto loan = header->lent ? TakeLoan(bytes) : std::nullopt;
+  if (header->lent) [[unlikely]]
+    return OnLentFrame(*header, frame, bytes, sink);
   HeaderCopy copy;
   Packet packet;
-  if (header->lent != loan.has_value() ||
-      ParseShared(bytes, copy, packet) != PacketFault::kNone) {
-    ++counters_.dropped_malformed;
-    return;
-  }
-  packet.packets = header->packets;
-  if (!IsForUs(header->path, packet.bth.destination)) {
-    ++counters_.dropped_bad_qpn;
-    return;
-  }
-  ++counters_.received;
-  company_.OnPacket(packet.bth.destination, now_);
-  if (loan.has_value()) {
-    return OnLentPacket(header->path, packet, *loan, frame, sink);
-  }
+  if (!TakePacket(*header, bytes, copy, packet)) return;
   const Arrival arrival{.path = header->path, .packet = packet};
   if (lent_.empty() || !lent_.TakeBehind(arrival, sink)) {
     sink.OnArrival(arrival);
   }
 }
 
-void HostNetwork::OnLentPacket(const Path& path, const Packet& packet,
-                               const Loan& loan, const PeerFrame& frame,
-                               ArrivalSink& sink) {
+bool HostNetwork::TakePacket(const FrameHeader& header,
+                             std::span<const std::byte> bytes, HeaderCopy& copy,
+                             Packet& packet) {
+  if (ParseShared(bytes, copy, packet) != PacketFault::kNone) {
+    ++counters_.dropped_malformed;
+    return false;
+  }
+  packet.packets = header.packets;
+  if (!IsForUs(header.path, packet.bth.destination)) {
+    ++counters_.dropped_bad_qpn;
+    return false;
+  }
+  ++counters_.received;
+  company_.OnPacket(packet.bth.destination, now_);
+  return true;
+}
+
+void HostNetwork::OnLentFrame(const FrameHeader& header, const PeerFrame& frame,
+                              std::span<const std::byte> bytes,
+                              ArrivalSink& sink) {
+  const auto loan = TakeLoan(bytes);
+  if (!loan) {
+    ++counters_.dropped_malformed;
+    return;
+  }
+  HeaderCopy copy;
+  Packet packet;
+  if (!TakePacket(header, bytes, copy, packet)) return;
   if (!IsBurst(packet) || !packet.payload.empty()) {
     ++counters_.dropped_malformed;
     return;
@@ -440,7 +458,7 @@ void HostNetwork::OnLentPacket(const Path& path, const Packet& packet,
     ++counters_.dropped_loans;
     return;
   }
-  lent_.Push(path, packet, loan, *frame.lender, sink);
+  lent_.Push(header.path, packet, *loan, *frame.lender, sink);
 }
 
 void HostNetwork::OnWirePacket(const Path& path,

@@ -135,8 +135,11 @@ class HostNetwork final : public Network {
   size_t ReceiveMessages(const UnixSocket& socket, ArrivalSink& sink);
   void OnMessage(UnixMessage message, ArrivalSink& sink);
   void OnFrame(const PeerFrame& frame, ArrivalSink& sink);
-  void OnLentPacket(const Path& path, const Packet& packet, const Loan& loan,
-                    const PeerFrame& frame, ArrivalSink& sink);
+  // The packet of a frame, if it is one for this process.
+  bool TakePacket(const FrameHeader& header, std::span<const std::byte> bytes,
+                  HeaderCopy& copy, Packet& packet);
+  void OnLentFrame(const FrameHeader& header, const PeerFrame& frame,
+                   std::span<const std::byte> bytes, ArrivalSink& sink);
   void OnWirePacket(const Path& path, std::span<const std::byte> packet,
                     ArrivalSink& sink);
   void HandOn(Qpn destination, const FrameHeader& header,
@@ -150,6 +153,7 @@ class HostNetwork final : public Network {
   EventSet events_;
   UnixSocket slot_socket_;
   std::vector<Gid> local_gids_;
+  mutable size_t last_local_ = 0;  // that was asked for: mostly it is again
   LoopbackQueue loopback_;
   Peers peers_;
   InboundLinks inbound_;

@@ -111,7 +111,7 @@ size_t Peers::Room(uint32_t slot, Instant now) {
 BurstBytes Peers::Bursts(uint32_t slot) const {
   const auto& peer = peers_[slot % peers_.size()];
   if (peer == nullptr || !peer->link.has_value()) return {};
-  const size_t copied = BurstBytesOf(ring_bytes_);
+  const size_t copied = copied_burst_bytes_;
   const bool lent = copied > 0 &&
                     (lends_ == Lends::kToAll || peer->race.lends()) &&
                     peer->link->ring().fetches();
@@ -154,7 +154,9 @@ bool Peers::Send(uint32_t slot, Instant now, const FrameHeader& header,
       }
       if (!peer.unpublished) unpublished_.push_back(slot);
       peer.unpublished = true;
-      TellRace(peer, packet, now);
+      if (packet.payload_bytes() >= copied_burst_bytes_) {
+        TellRace(peer, packet, now);
+      }
       return true;
     }
     case Way::kDatagrams:
@@ -169,9 +171,7 @@ bool Peers::Send(uint32_t slot, Instant now, const FrameHeader& header,
 }
 
 // Of what could be lent, most goes in bursts that are as large as can be.
-void Peers::TellRace(Peer& peer, const PacketSource& packet,
-                     Instant now) const {
-  if (packet.payload_bytes() < BurstBytesOf(ring_bytes_)) return;
+void Peers::TellRace(Peer& peer, const PacketSource& packet, Instant now) {
   if (!peer.link->ring().fetches()) return peer.race.Disturb();
   peer.race.OnSent(packet.payload_bytes(), now);
 }

@@ -43,6 +43,7 @@ class Peers {
         const HostNames& names, const UnixSocket& socket, EventSet& events,
         NetCounters& counters)
       : ring_bytes_(ring_bytes),
+        copied_burst_bytes_(BurstBytesOf(ring_bytes)),
         max_links_(max_links),
         lends_(lends),
         names_(names),
@@ -100,11 +101,12 @@ class Peers {
   Way OnSendError(uint32_t slot, Peer& peer, int error, Instant now);
   bool SendDatagram(uint32_t slot, Peer& peer, Instant now,
                     const FrameHeader& header, const PacketSource& packet);
-  void TellRace(Peer& peer, const PacketSource& packet, Instant now) const;
+  static void TellRace(Peer& peer, const PacketSource& packet, Instant now);
   void DropLink(Peer& peer);
   void LookAtSuspects(Instant now);
 
   const size_t ring_bytes_;
+  const size_t copied_burst_bytes_;
   const size_t max_links_;
   const Lends lends_;
   const HostNames& names_;
