@@ -173,9 +173,7 @@ QueuePair::QueuePair(const Options& options, MemoryTable& memory)
 
 // Nothing that comes behind may be seen before it.
 void QueuePair::EndLoans() {
-  loan_.store(loan_.load(std::memory_order_relaxed) + 1,
-              std::memory_order_relaxed);
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  loan_.fetch_add(1, std::memory_order_seq_cst);
 }
 
 ibv_qp_state QueuePair::state() const { return ToVerbs(qp_.state()); }
