@@ -172,9 +172,7 @@ QueuePair::QueuePair(const Options& options, MemoryTable& memory)
 }
 
 // Nothing that comes behind may be seen before it.
-void QueuePair::EndLoans() {
-  loan_.fetch_add(1, std::memory_order_seq_cst);
-}
+void QueuePair::EndLoans() { loan_.fetch_add(1, std::memory_order_seq_cst); }
 
 ibv_qp_state QueuePair::state() const { return ToVerbs(qp_.state()); }
 
