@@ -216,25 +216,28 @@ void SessionCore::Settle(DepartedLink& link) {
   }
 }
 
+// One of the class's own links; where none is up, and none is being made or is
+// yet to be made for the first time, one of the other class's.
 Link* SessionCore::CarrierFor(MessageClass message_class) {
-  const auto first_up = [this](uint32_t begin, uint32_t end) -> Link* {
-    for (uint32_t i = begin; i < end; ++i) {
-      if (links_[i].state == Link::State::kUp) return &links_[i];
-    }
-    return nullptr;
+  const std::span<Link> all(links_);
+  const auto latency = all.first(layout_.latency_links);
+  const auto bulk = all.subspan(layout_.latency_links);
+  const bool is_latency = message_class == MessageClass::kLatency;
+  const auto own = is_latency ? latency : bulk;
+  const auto up = [](std::span<Link> links) -> Link* {
+    const auto found = std::ranges::find(links, Link::State::kUp, &Link::state);
+    return found == links.end() ? nullptr : &*found;
   };
-  const uint32_t middle = layout_.latency_links;
-  const uint32_t end = layout_.links();
-  Link* const latency = first_up(0, middle);
-  Link* const bulk = first_up(middle, end);
-  if (message_class == MessageClass::kLatency) {
-    return latency != nullptr ? latency : bulk;
-  }
-  return bulk != nullptr ? bulk : latency;
+  if (Link* const link = up(own)) return link;
+  const auto comes = [](const Link& link) {
+    return link.state == Link::State::kWaiting || link.counters.begun == 0;
+  };
+  return std::ranges::any_of(own, comes) ? nullptr
+                                         : up(is_latency ? bulk : latency);
 }
 
 // A lane without a carrier takes one as soon as what it had under way on the
-// last one is settled.
+// last one is settled, and keeps it.
 void SessionCore::ChooseCarriers() {
   for (size_t i = 0; i < lanes_.size(); ++i) {
     Lane& lane = lanes_[i];

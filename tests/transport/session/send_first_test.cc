@@ -11,7 +11,7 @@
 namespace nd::transport {
 namespace {
 
-// A session with a stream of its own, all by link 0.
+// A session with a stream of its own.
 struct Opened {
   explicit Opened(MessageClass message_class = MessageClass::kLatency) {
     auto opened = session.core().OpenStream(message_class, "s");
@@ -106,6 +106,36 @@ TEST(SendFirst, TheNewsOfALostLinkIsBeforeMessages) {
   EXPECT_EQ(opened.last(), FrameType::kGone);
   opened.GiveCredits(10);
   EXPECT_EQ(opened.last(), FrameType::kMessage);
+}
+
+TEST(Carriers, AClassWaitsForALinkOfItsOwnThatIsYetToBeMade) {
+  LoneSession session(false, {}, /*connected=*/false);
+  session.Connect(0);
+  ASSERT_TRUE(session.core().OpenStream(MessageClass::kBulk, "b").ok());
+  session.Pump();
+  EXPECT_TRUE(session.sent().empty());
+  session.Connect(1, /*open=*/false);
+  EXPECT_TRUE(session.sent().empty());
+  session.core().OpenLink(1, session.now());
+  session.Pump();
+  ASSERT_EQ(session.sent().size(), 1u);
+  EXPECT_EQ(session.sent()[0].link, 1u);
+  session.core().Fail(absl::CancelledError("the end"));
+  session.Pump();
+}
+
+TEST(Carriers, AClassWhoseLinksFailedGoesByAnothersLink) {
+  LoneSession session(false, {}, /*connected=*/false);
+  session.Connect(0);
+  ASSERT_TRUE(session.core().OpenStream(MessageClass::kBulk, "b").ok());
+  session.Connect(1, /*open=*/false);
+  EXPECT_TRUE(session.sent().empty());
+  session.Lose(1);
+  ASSERT_FALSE(session.sent().empty());
+  EXPECT_EQ(session.sent()[0].header.type, FrameType::kOpen);
+  EXPECT_EQ(session.sent()[0].link, 0u);
+  session.core().Fail(absl::CancelledError("the end"));
+  session.Pump();
 }
 
 }  // namespace
