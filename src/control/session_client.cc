@@ -91,6 +91,8 @@ absl::Status Explain(const absl::Status& waited) {
 template <typename Start>
 absl::Status MakeCall(const Start& start, const Deadline& deadline,
                       const Cancellation* cancel) {
+  // Nobody would wait for the answer; it might come before that is noticed.
+  if (deadline.Passed()) return Explain(absl::DeadlineExceededError(""));
   ND_ASSIGN_OR_RETURN(const Happening answered, Happening::Create());
   grpc::ClientContext context;
   SetDeadline(context, deadline);
