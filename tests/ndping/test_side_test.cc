@@ -435,6 +435,27 @@ TEST_F(TestSideTest, WrongRkeyIsToldWithWhatWasAsked) {
   }
 }
 
+// The responder, which sees first that it refused, ends and has the client
+// cancelled, here as early as can be.
+TEST_F(TestSideTest, WrongRkeyIsToldThoughTheTestWasCancelledMeanwhile) {
+  for (const v1::CqMode mode :
+       {v1::CQ_MODE_BUSY, v1::CQ_MODE_EVENT, v1::CQ_MODE_ADAPTIVE}) {
+    v1::TestSpec spec =
+        Spec(v1::TEST_KIND_BANDWIDTH, v1::OPERATION_WRITE_WITH_IMM, {8});
+    spec.set_provoke(v1::PROVOKE_WRONG_RKEY);
+    spec.set_cq_mode(mode);
+    SCOPED_TRACE(spec.ShortDebugString());
+    ASSERT_NO_FATAL_FAILURE(Connect(spec));
+    Prepare(0);
+    meeting_->cancel().Cancel();
+    Control control(*meeting_, kClient);
+    const absl::Status ran = client_->Run(0, control, nullptr).status();
+    EXPECT_TRUE(absl::IsPermissionDenied(ran)) << ran;
+    EXPECT_THAT(std::string(ran.message()), HasSubstr("IBV_WC_REM_ACCESS_ERR"));
+    TearDown();
+  }
+}
+
 TEST_F(TestSideTest, MissingReceivesAreToldAsReceiverNotReady) {
   for (const v1::TestKind kind :
        {v1::TEST_KIND_LATENCY, v1::TEST_KIND_BANDWIDTH}) {

@@ -17,7 +17,7 @@ constexpr int kPollsPerLook = 1024;
 // And, once patience is at an end, between two offers of the processor.
 constexpr uint64_t kPollsPerYield = 64;
 
-// How long a flushed request waits for the failure that made the flush.
+// How long the failure that made a flush, or a peer's end, is waited for.
 constexpr auto kCauseWait = std::chrono::milliseconds(50);
 
 }  // namespace
@@ -72,8 +72,12 @@ void CqReader::Yield() {
 // A QP in error flushes what it holds, and the receives may come back before
 // the request that failed: the flush is not the cause.
 absl::Status CqReader::CauseOf(const verbs::Completion& failed) {
-  if (failed.status != IBV_WC_WR_FLUSH_ERR) return failed.ToStatus();
-  absl::Status flushed = failed.ToStatus();
+  absl::Status status = failed.ToStatus();
+  if (failed.status != IBV_WC_WR_FLUSH_ERR) return status;
+  return AwaitCause(std::move(status));
+}
+
+absl::Status CqReader::AwaitCause(absl::Status otherwise) {
   const Deadline deadline = Deadline::After(kCauseWait);
   for (;;) {
     for (const verbs::Completion& completion : batch_) {
@@ -81,9 +85,11 @@ absl::Status CqReader::CauseOf(const verbs::Completion& failed) {
         return completion.ToStatus();
       }
     }
-    if (deadline.Passed()) return flushed;
+    // A thread that was kept from running this long still looks once.
+    const bool last = deadline.Passed();
     batch_ = {};
-    ND_RETURN_IF_ERROR(waiter_.Poll(batch_));
+    ND_ASSIGN_OR_RETURN(const size_t count, waiter_.Poll(batch_));
+    if (count == 0 && last) return otherwise;
     std::this_thread::yield();
   }
 }

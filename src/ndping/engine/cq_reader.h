@@ -45,6 +45,10 @@ class CqReader {
     return at_most < kSlice ? Poll() : Spin(cancel);
   }
 
+  // The failure of a request of this side's that is there or comes within
+  // moments, else `otherwise`. What else comes meanwhile is lost.
+  absl::Status AwaitCause(absl::Status otherwise);
+
  private:
   // Where there are fewer processors than threads that spin, the one that is
   // waited for, or the kernel's own thread that moves rxe's packets, has to run

@@ -147,7 +147,12 @@ absl::StatusOr<v1::PhaseReport> TestSideImpl::Run(uint32_t index,
                     .control = control},
                    queues_,
                    *reader_};
-  return plan_.latency ? RunLatency(phase, latencies) : RunBandwidth(phase);
+  absl::StatusOr<v1::PhaseReport> report =
+      plan_.latency ? RunLatency(phase, latencies) : RunBandwidth(phase);
+  // A responder may see that it refused a request, end, and have this side
+  // cancelled, all before this side sees the refusal: it is what went wrong.
+  if (!absl::IsCancelled(report.status())) return report;
+  return reader_->AwaitCause(report.status());
 }
 
 }  // namespace
