@@ -5,6 +5,7 @@
 #include <atomic>
 #include <string>
 
+#include "absl/base/attributes.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "nd/log.h"
@@ -41,8 +42,8 @@ constexpr const char* ShortFile(const char* path) {
   return folder;
 }
 
-void Write(LogLevel level, const char* file, int line,
-           absl::string_view message);
+ABSL_ATTRIBUTE_COLD void Write(LogLevel level, const char* file, int line,
+                               absl::string_view message);
 
 }  // namespace log_internal
 

@@ -33,16 +33,17 @@ absl::Status ToStatus(const absl::StatusOr<T>& result) {
 #define ND_RETURN_IF_ERROR(expr)                                         \
   do {                                                                   \
     if (absl::Status nd_status_ = ::nd::status_internal::ToStatus(expr); \
-        !nd_status_.ok())                                                \
+        !nd_status_.ok()) [[unlikely]]                                   \
       return nd_status_;                                                 \
   } while (false)
 
 // ND_ASSIGN_OR_RETURN(auto qp, QueuePair::Create(...));
 #define ND_ASSIGN_OR_RETURN(lhs, expr) \
   ND_ASSIGN_OR_RETURN_IMPL_(ND_CONCAT_(nd_result_, __LINE__), lhs, expr)
-#define ND_ASSIGN_OR_RETURN_IMPL_(result, lhs, expr)   \
-  auto result = (expr);                                \
-  if (!result.ok()) return std::move(result).status(); \
+#define ND_ASSIGN_OR_RETURN_IMPL_(result, lhs, expr) \
+  auto result = (expr);                              \
+  if (!result.ok()) [[unlikely]]                     \
+    return std::move(result).status();               \
   lhs = *std::move(result)
 #define ND_CONCAT_(a, b) ND_CONCAT_IMPL_(a, b)
 #define ND_CONCAT_IMPL_(a, b) a##b

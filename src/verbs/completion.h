@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "absl/base/attributes.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -39,7 +40,7 @@ struct Completion {
   bool is_receive() const { return (opcode & IBV_WC_RECV) != 0; }
 
   // What was asked, of whom, how it ended, and the likely cause.
-  absl::Status ToStatus() const;
+  ABSL_ATTRIBUTE_COLD absl::Status ToStatus() const;
 };
 
 // A file descriptor that becomes readable when an armed CQ gets a completion.
@@ -116,7 +117,7 @@ class CompletionQueue {
   void Register(QueuePair* qp);
   void Unregister(const QueuePair* qp);
   QueuePair* Find(uint32_t qpn);
-  absl::Status PollFailed() const;
+  ABSL_ATTRIBUTE_COLD absl::Status PollFailed() const;
   bool Translate(const ibv_wc& wc, Completion& out);
 
   const std::shared_ptr<Context> context_;

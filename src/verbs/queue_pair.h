@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/attributes.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -199,16 +200,18 @@ class QueuePair {
             ibv_qp* qp, const ibv_qp_cap& cap);
 
   const char* Fault(const SendRequest& request, uint64_t length) const;
-  absl::Status Refuse(const SendRequest& request, uint64_t length,
-                      const char* fault) const;
-  absl::Status DeviceRefused(int error, size_t posted, size_t wanted) const;
+  ABSL_ATTRIBUTE_COLD absl::Status Refuse(const SendRequest& request,
+                                          uint64_t length,
+                                          const char* fault) const;
+  ABSL_ATTRIBUTE_COLD absl::Status DeviceRefused(int error, size_t posted,
+                                                 size_t wanted) const;
   uint64_t Record(const SendRequest& request, uint32_t length, unsigned* flags);
   void SetInlineData(std::span<const ibv_sge> sges);
   // Record the requests and hand them to the device. Where that fails, Post
   // takes back the records of those that were not `posted`.
   absl::Status PostByWrApi(std::span<const SendRequest> requests);
-  absl::Status PostByList(std::span<const SendRequest> requests,
-                          uint32_t* posted);
+  ABSL_ATTRIBUTE_NOINLINE absl::Status PostByList(
+      std::span<const SendRequest> requests, uint32_t* posted);
   absl::Status PostMarker();
   bool CompleteSend(uint32_t place, Completion& out);
   bool CompleteReceive(uint32_t place, Completion& out);

@@ -15,6 +15,7 @@
 #include <span>
 #include <vector>
 
+#include "absl/base/attributes.h"
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -176,19 +177,21 @@ class Device final : private ArrivalSink {
   // ArrivalSink
   void OnArrival(const Arrival& arrival) override
       ABSL_NO_THREAD_SAFETY_ANALYSIS;
-  void OnPeerGone(uint32_t slot) override ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  ABSL_ATTRIBUTE_COLD void OnPeerGone(uint32_t slot) override
+      ABSL_NO_THREAD_SAFETY_ANALYSIS;
   bool has_enough() const override ABSL_NO_THREAD_SAFETY_ANALYSIS;
   size_t Receive(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void OnGroupArrival(const Arrival& arrival)
+  ABSL_ATTRIBUTE_COLD void OnGroupArrival(const Arrival& arrival)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void OnMad(const Arrival& arrival) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  ABSL_ATTRIBUTE_COLD void OnMad(const Arrival& arrival)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   void ForgetRegion(uint32_t key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   QueuePair* Find(Qpn qpn) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool Detach(QueuePair& qp, const Gid& group)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void ForgetCompletions(const QueuePair& qp);
-  void SendMad(const CmDatagram& datagram)
+  ABSL_ATTRIBUTE_COLD void SendMad(const CmDatagram& datagram)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Enqueue(QueuePair& qp) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Lets the queue pairs send what they have.
@@ -204,11 +207,11 @@ class Device final : private ArrivalSink {
   bool RunTimers(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool RunTimersOfQps(Instant due, Instant now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void TellListeners(ibv_event_type type);
+  ABSL_ATTRIBUTE_COLD void TellListeners(ibv_event_type type);
   bool RunFaults(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Remove() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  ABSL_ATTRIBUTE_COLD void Remove() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Answers new requests for connections that are to be rejected.
-  void RejectSome(Instant now, CmOutput& output)
+  ABSL_ATTRIBUTE_COLD void RejectSome(Instant now, CmOutput& output)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::optional<Instant> NextDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The engine's thread sleeps, and there is something to do for it or will be

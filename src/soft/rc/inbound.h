@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "absl/base/attributes.h"
 #include "soft/rc/memory.h"
 #include "soft/rc/qp_config.h"
 #include "soft/rc/segments.h"
@@ -57,7 +58,7 @@ class Inbound {
   void ForgetMemory(NamesMemory names);
 
   // Completes the receive in progress with an error. False: there is none.
-  bool FailReceive(ibv_wc_status status);
+  ABSL_ATTRIBUTE_COLD bool FailReceive(ibv_wc_status status);
 
  private:
   // What the first packet said, and how far it has come.

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "absl/base/attributes.h"
 #include "base/clock.h"
 #include "soft/rc/memory.h"
 #include "soft/rc/outbox.h"
@@ -75,8 +76,8 @@ class Qp {
   bool sends() const;
   bool receives() const;
   void Reset();
-  void EnterError();
-  void FlushReceives();
+  ABSL_ATTRIBUTE_COLD void EnterError();
+  ABSL_ATTRIBUTE_COLD void FlushReceives();
   void OnPacketOfPeer(const Packet& packet, Instant now);
   void TransmitAnswers(Outbox& outbox);
   void Settle() {

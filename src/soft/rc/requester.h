@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "absl/base/attributes.h"
 #include "base/clock.h"
 #include "soft/rc/fixed_ring.h"
 #include "soft/rc/memory.h"
@@ -73,7 +74,7 @@ class Requester {
   // A work has failed and completed so: the send queue must be flushed.
   bool failed() const { return failed_; }
   // Completes all that is left as flushed.
-  void Flush();
+  ABSL_ATTRIBUTE_COLD void Flush();
   void ClearFailure() { failed_ = false; }
 
  private:
@@ -115,8 +116,9 @@ class Requester {
   std::optional<uint64_t> PositionOf(const Packet& packet) const;
   const Request* ReadAt(uint64_t position) const;
   void OnAcknowledge(const Packet& packet, uint64_t position, Instant now);
-  void OnNak(NakCode code, uint64_t position, Instant now);
-  void OnRnrNak(uint8_t timer_code, uint64_t position, Instant now);
+  ABSL_ATTRIBUTE_COLD void OnNak(NakCode code, uint64_t position, Instant now);
+  ABSL_ATTRIBUTE_COLD void OnRnrNak(uint8_t timer_code, uint64_t position,
+                                    Instant now);
   void OnReadResponse(const Packet& packet, uint64_t position, Instant now);
   void OnAtomicAcknowledge(const Packet& packet, uint64_t position,
                            Instant now);
@@ -135,7 +137,7 @@ class Requester {
   bool doubting() const { return unacked_ < doubted_; }
   void Retire();
   void Complete(ibv_wc_status status);
-  void Fail(ibv_wc_status status);
+  ABSL_ATTRIBUTE_COLD void Fail(ibv_wc_status status);
 
   const QpOptions& options_;
   const QpAttributes& attributes_;

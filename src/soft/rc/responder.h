@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "absl/base/attributes.h"
 #include "soft/rc/fixed_ring.h"
 #include "soft/rc/inbound.h"
 #include "soft/rc/memory.h"
@@ -109,7 +110,7 @@ class Responder {
   // Answers.
   void Acknowledge();
   void Answer(Syndrome syndrome, Psn psn);
-  void Refuse(NakCode code, const Outcome& outcome);
+  ABSL_ATTRIBUTE_COLD void Refuse(NakCode code, const Outcome& outcome);
   bool SendReply(Reply& reply, Outbox& outbox);
   bool SendReadPart(Reply& reply, const Served& served, Outbox& outbox);
   Bth MakeBth(Opcode opcode, Psn psn) const;

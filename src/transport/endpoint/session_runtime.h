@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/attributes.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/clock.h"
@@ -141,7 +142,7 @@ class SessionRuntime final : public Pollable, private SessionEvents {
   // Whether it took what was put off.
   bool PumpAll(Instant now);
   void TellOwner();
-  void FailQueue(absl::Status why);
+  ABSL_ATTRIBUTE_COLD void FailQueue(absl::Status why);
 
   // SessionEvents:
   void OnStreamOpened() override { stream_opened_ = true; }

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/attributes.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -121,7 +122,7 @@ class Engine {
   Engine(const Options& options, Fd epoll, Fd wakeup);
 
   bool TurnAll(Instant now);
-  bool LookAtDescriptors(int timeout_ms);
+  ABSL_ATTRIBUTE_NOINLINE bool LookAtDescriptors(int timeout_ms);
   bool WakeLate(Instant now);
   bool MayFallAsleep(const Pollable& pollable, Instant now) const;
   bool FallAsleep(size_t place);

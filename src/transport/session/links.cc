@@ -325,7 +325,7 @@ bool SessionCore::AllLost() const {
 
 // The end of a session: both have said goodbye, or no link is left that could
 // carry anything. Operations end when no device can touch their memory.
-void SessionCore::CheckEnd() {
+void SessionCore::GoTowardsEnd() {
   if (state_ == State::kOpen && leaving_ && !goodbye_sent_) {
     const auto quiet = [](const Lane& lane) {
       return lane.entries.empty() && lane.ready.empty();

@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/base/attributes.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -84,8 +85,9 @@ class SessionCore {
   // The link's connection stands. Its receives are posted before this returns,
   // so the peer must not send before: it is called when the QP is in INIT or
   // RTR; OpenLink follows once it can send.
-  void AddLink(uint32_t link, uint32_t incarnation, Carrier& carrier);
-  void OpenLink(uint32_t link, Instant now);
+  ABSL_ATTRIBUTE_COLD void AddLink(uint32_t link, uint32_t incarnation,
+                                   Carrier& carrier);
+  ABSL_ATTRIBUTE_COLD void OpenLink(uint32_t link, Instant now);
 
   // A packet of so many bytes is in the oldest receive of the link.
   void OnPacket(uint32_t link, size_t bytes, Instant now);
@@ -98,20 +100,21 @@ class SessionCore {
   void OnCompleted(uint32_t link, uint64_t serial, Instant now);
   // That one failed for a reason of its own: what it accesses is not to be
   // accessed like that. The link is lost by it, which LoseLink says next.
-  void OnRefused(uint32_t link, uint64_t serial, const absl::Status& why);
+  ABSL_ATTRIBUTE_COLD void OnRefused(uint32_t link, uint64_t serial,
+                                     const absl::Status& why);
   // What SessionMemory::Copy left for later is there.
   void OnCopied(uint32_t stage);
   // The connection is lost; Carrier::Shut is called.
-  void LoseLink(uint32_t link, absl::Status why);
+  ABSL_ATTRIBUTE_COLD void LoseLink(uint32_t link, absl::Status why);
   // All that had arrived and completed was reported: the carrier is not used
   // any more.
-  void OnDrained(uint32_t link);
+  ABSL_ATTRIBUTE_COLD void OnDrained(uint32_t link);
 
   // --- above: the application ---
 
   // RESOURCE_EXHAUSTED where too many are open.
-  absl::StatusOr<Stream*> OpenStream(MessageClass message_class,
-                                     std::string_view name);
+  ABSL_ATTRIBUTE_COLD absl::StatusOr<Stream*> OpenStream(
+      MessageClass message_class, std::string_view name);
   // A stream that the peer opened; null when there is none.
   Stream* AcceptStream();
   // The same as an operation.
@@ -122,9 +125,9 @@ class SessionCore {
   void CancelAccess(AccessOperation& operation, absl::Status why);
   // Sends what is queued, and ends the session when the peer has done likewise,
   // which this tells it to. What has arrived is still given out.
-  void Goodbye();
+  ABSL_ATTRIBUTE_COLD void Goodbye();
   // Ends it now; all that is under way ends with `why`.
-  void Fail(absl::Status why);
+  ABSL_ATTRIBUTE_COLD void Fail(absl::Status why);
 
   // What the latency class has to send, as far as nothing else stands before
   // it. Pump is due as before.
@@ -141,7 +144,7 @@ class SessionCore {
   SessionStatistics Statistics(Instant now);
   size_t streams() const { return streams_.size(); }
   // Where everything stands, and the statistics, in lines for people.
-  std::string Describe(Instant now);
+  ABSL_ATTRIBUTE_COLD std::string Describe(Instant now);
   bool LinkIsUp(uint32_t link) const {
     return links_[link].state == Link::State::kUp;
   }
@@ -256,9 +259,9 @@ class SessionCore {
   };
 
   // links.cc
-  void Settle(DepartedLink& link);
+  ABSL_ATTRIBUTE_COLD void Settle(DepartedLink& link);
   void SettleAll();
-  void HearGone(const Gone& gone);
+  ABSL_ATTRIBUTE_COLD void HearGone(const Gone& gone);
   void ReplaceSlot(Link& link, ReceiveSlot& slot);
   void PostReceive(Link& link, ReceiveSlot& slot);
   void PostReceives(Link& link);
@@ -266,10 +269,14 @@ class SessionCore {
   Link* CarrierFor(MessageClass message_class);
   void ChooseCarriers();
   void KeepAlive(Instant now);
-  void Violate(Link& link, std::string_view what);
+  ABSL_ATTRIBUTE_COLD void Violate(Link& link, std::string_view what);
   bool AllLost() const;
-  void CheckEnd();
-  void EndAll();
+  void CheckEnd() {
+    if (state_ == State::kOpen && !leaving_ && !AllLost()) return;
+    GoTowardsEnd();
+  }
+  ABSL_ATTRIBUTE_COLD void GoTowardsEnd();
+  ABSL_ATTRIBUTE_COLD void EndAll();
   absl::Status EndReason() const;
 
   // sending.cc
@@ -307,16 +314,17 @@ class SessionCore {
   void PostWrite(Outgoing& transfer, Link& link, const LocalPiece& from,
                  uint64_t offset, std::optional<uint32_t> immediate,
                  uint8_t staged = 0);
-  void LoseWrites(uint32_t link);
+  ABSL_ATTRIBUTE_COLD void LoseWrites(uint32_t link);
   Link* LinkForWrite(bool immediate, bool read);
   void GoOn(Outgoing& transfer);
   void SayWritten(Outgoing& transfer, WrittenStatus status);
   void EndTransfer(Outgoing& transfer, absl::Status status);
-  void GiveUp(Outgoing& transfer, absl::Status why);
-  absl::Status PrepareSource(Outgoing& transfer);
+  ABSL_ATTRIBUTE_COLD void GiveUp(Outgoing& transfer, absl::Status why);
+  ABSL_ATTRIBUTE_NOINLINE absl::Status PrepareSource(Outgoing& transfer);
   LocalPiece NextPiece(const Outgoing& transfer) const;
   void WriteDone(uint32_t link, const LinkWork& work);
-  void WriteLost(uint32_t link, const LinkWork& work, bool came);
+  ABSL_ATTRIBUTE_COLD void WriteLost(uint32_t link, const LinkWork& work,
+                                     bool came);
   bool GrantTransfer(Stream& stream, uint64_t record, const Registered& memory,
                      const ReceiveSide::Transfer& transfer);
   void RevokeTransfer(Stream& stream, uint64_t record);
@@ -335,7 +343,7 @@ class SessionCore {
   void StageNext(Outgoing& transfer);
   bool WriteStages();
   void LeaveStage(Stage& stage);
-  void EndStages();
+  ABSL_ATTRIBUTE_COLD void EndStages();
 
   // accesses.cc
   static absl::Status CheckNotified(const AccessOperation& operation);
@@ -350,41 +358,45 @@ class SessionCore {
   void PostChunk(Access& access, Link& link);
   bool PostNotified(Access& access, Link& link);
   bool BeginNotified(Stream& stream, AccessOperation& operation);
-  void TryAgain(Stream& stream);
+  ABSL_ATTRIBUTE_COLD void TryAgain(Stream& stream);
   void QueueNotify(Stream& stream, AccessOperation& operation);
   void RetryNotified();
   void GoOn(Access& access);
-  void GiveUp(Access& access, absl::Status why);
+  ABSL_ATTRIBUTE_COLD void GiveUp(Access& access, absl::Status why);
   void EndAccess(Access& access, absl::Status status);
   void AccessDone(Link& link, const LinkWork& work);
-  void AccessLost(const LinkWork& work);
+  ABSL_ATTRIBUTE_COLD void AccessLost(const LinkWork& work);
 
   // receiving.cc
   ReceiveSlot* TakeReceive(Link& link, Instant now);
   void OnFrame(Link& link, const FrameView& frame, ReceiveSlot& slot);
-  void OnControl(Link& link, const FrameView& frame);
+  ABSL_ATTRIBUTE_NOINLINE void OnControl(Link& link, const FrameView& frame);
   void OnSequenced(Link& link, const FrameView& frame, ReceiveSlot& slot);
-  void OnOpen(Link& link, const FrameView& frame);
+  ABSL_ATTRIBUTE_COLD void OnOpen(Link& link, const FrameView& frame);
   void OnStreamFrame(Link& link, Stream& stream, const FrameView& frame,
                      ReceiveSlot& slot);
-  void OnGoodbye(Link& link, const FrameView& frame);
-  const char* OnGrant(Stream& stream, const FrameView& frame);
-  const char* OnWritten(Stream& stream, const FrameView& frame);
-  const char* OnRevoke(Stream& stream, const FrameView& frame);
-  const char* OnReset(Stream& stream, const FrameView& frame);
+  ABSL_ATTRIBUTE_COLD void OnGoodbye(Link& link, const FrameView& frame);
+  ABSL_ATTRIBUTE_NOINLINE const char* OnGrant(Stream& stream,
+                                              const FrameView& frame);
+  ABSL_ATTRIBUTE_NOINLINE const char* OnWritten(Stream& stream,
+                                                const FrameView& frame);
+  ABSL_ATTRIBUTE_COLD const char* OnRevoke(Stream& stream,
+                                           const FrameView& frame);
+  ABSL_ATTRIBUTE_COLD const char* OnReset(Stream& stream,
+                                          const FrameView& frame);
   const char* OnWindow(Stream& stream, uint32_t window);
 
   // session_core.cc
   Stream* Find(uint32_t id);
   bool WasOpened(uint32_t id) const;
-  void End(Stream& stream, const absl::Status& why);
-  void DropUnsent(Stream& stream, const absl::Status& why);
-  void DropUnsent(Operation& operation, absl::Status why);
+  ABSL_ATTRIBUTE_COLD void End(Stream& stream, const absl::Status& why);
+  ABSL_ATTRIBUTE_COLD void DropUnsent(Stream& stream, const absl::Status& why);
+  ABSL_ATTRIBUTE_COLD void DropUnsent(Operation& operation, absl::Status why);
   void MaybeForget(Stream& stream);
   void Done(Operation& operation, absl::Status status);
-  void Expire(Operation& operation);
+  ABSL_ATTRIBUTE_COLD void Expire(Operation& operation);
   void MatchAccepted();
-  void EndAccept(Operation& operation, absl::Status why);
+  ABSL_ATTRIBUTE_COLD void EndAccept(Operation& operation, absl::Status why);
   void Unreference(Stream& stream);
   void SetNow(Instant now) {
     now_ = now;
