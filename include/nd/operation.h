@@ -84,13 +84,7 @@ class Operation : private transport::Submission {
   const absl::Status& status() const { return status_; }
 
   // Waits until it is done. Not on the reactor's thread.
-  void Wait() const {
-    for (;;) {
-      const State state = state_.load(std::memory_order_acquire);
-      if (state == State::kDone || state == State::kIdle) return;
-      state_.wait(state, std::memory_order_acquire);
-    }
-  }
+  void Wait() const;
 
  protected:
   explicit Operation(bool is_access) : is_access_(is_access) {}

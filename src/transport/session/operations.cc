@@ -1,6 +1,38 @@
 #include "transport/session/operations.h"
 
+#include <atomic>
 #include <cassert>
+#include <cstdint>
+#include <thread>
+
+#include "base/asymmetric_barrier.h"
+
+namespace nd {
+namespace {
+
+// At an operation, before a thread sleeps for it.
+constexpr int kLooks = 16;
+
+// Threads of the process that sleep in Operation::Wait.
+std::atomic<uint32_t> g_waiting{0};
+
+}  // namespace
+
+void Operation::Wait() const {
+  // Mostly it is done within moments, and there is nobody to wake.
+  for (int i = 0; i < kLooks && pending(); ++i) std::this_thread::yield();
+  if (!pending()) return;
+  g_waiting.fetch_add(1, std::memory_order_relaxed);
+  HeavyBarrier();  // Finish has the light one
+  for (;;) {
+    const State state = state_.load(std::memory_order_acquire);
+    if (state != State::kSubmitted && state != State::kStarted) break;
+    state_.wait(state, std::memory_order_acquire);
+  }
+  g_waiting.fetch_sub(1, std::memory_order_relaxed);
+}
+
+}  // namespace nd
 
 namespace nd::transport {
 
@@ -82,12 +114,20 @@ Submission& OperationAccess::Submit(Operation& operation, Stream* stream,
   return operation;
 }
 
+// Whoever waits may destroy it once it is done. That somebody waits is mostly
+// not so, and looked at without a barrier of this thread's: it would wait until
+// all that the thread has stored before is seen.
 void OperationAccess::Finish(Operation& operation) {
   assert(operation.queue_ == nullptr);
   const Operation::Callback callback = operation.callback_;
   void* const context = operation.context_;
-  operation.state_.store(Operation::State::kDone, std::memory_order_release);
-  operation.state_.notify_all();
+  std::atomic<Operation::State>& state = operation.state_;
+  state.store(Operation::State::kDone, std::memory_order_release);
+  LightBarrier();
+  if (g_waiting.load(std::memory_order_relaxed) != 0) {
+    FullBarrier();  // notify_all has none
+    state.notify_all();
+  }
   if (callback != nullptr) callback(operation, context);
 }
 
