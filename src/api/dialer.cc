@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "api/link_set_up.h"
@@ -19,9 +21,11 @@ constexpr control::Backoff::Options kPauses{
 constexpr Duration kCloseTime = std::chrono::seconds(5);
 
 // Whether that was the answer of a server that has no such session any more.
+// Then it is as lost as one whose peer is silent.
 bool FailIfUnknown(SessionImpl& session, const absl::Status& answer) {
   if (!absl::IsNotFound(answer)) return false;
-  session.Fail(Annotate(answer, "the server has ended the session"));
+  session.Fail(absl::UnavailableError(
+      absl::StrCat("the server has ended the session: ", answer.message())));
   return true;
 }
 
