@@ -79,17 +79,17 @@ absl::Status CqReader::CauseOf(const verbs::Completion& failed) {
 
 absl::Status CqReader::AwaitCause(absl::Status otherwise) {
   const Deadline deadline = Deadline::After(kCauseWait);
-  for (;;) {
+  for (bool last = false;;) {
     for (const verbs::Completion& completion : batch_) {
       if (!completion.ok() && completion.status != IBV_WC_WR_FLUSH_ERR) {
         return completion.ToStatus();
       }
     }
+    if (last) return otherwise;
     // A thread that was kept from running this long still looks once.
-    const bool last = deadline.Passed();
+    last = deadline.Passed();
     batch_ = {};
-    ND_ASSIGN_OR_RETURN(const size_t count, waiter_.Poll(batch_));
-    if (count == 0 && last) return otherwise;
+    ND_RETURN_IF_ERROR(waiter_.Poll(batch_));
     std::this_thread::yield();
   }
 }

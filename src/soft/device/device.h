@@ -181,7 +181,7 @@ class Device final : private ArrivalSink {
       ABSL_NO_THREAD_SAFETY_ANALYSIS;
   bool has_enough() const override ABSL_NO_THREAD_SAFETY_ANALYSIS;
   size_t Receive(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  ABSL_ATTRIBUTE_COLD void OnGroupArrival(const Arrival& arrival)
+  ABSL_ATTRIBUTE_NOINLINE void OnGroupArrival(const Arrival& arrival)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   ABSL_ATTRIBUTE_COLD void OnMad(const Arrival& arrival)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
