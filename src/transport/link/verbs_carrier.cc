@@ -31,10 +31,6 @@ ibv_sge ElementOf(const LocalPiece& piece) {
           .lkey = piece.lkey};
 }
 
-unsigned FlagsOf(bool signal) {
-  return signal ? static_cast<unsigned>(IBV_SEND_SIGNALED) : 0;
-}
-
 }  // namespace
 
 VerbsCarrier::VerbsCarrier(const Options& options,
@@ -56,29 +52,34 @@ std::span<std::byte> VerbsCarrier::SendSlot(uint64_t number) {
       options_.slot_size);
 }
 
-void VerbsCarrier::Add(verbs::SendRequest request, const Pieces& pieces,
-                       size_t count) {
-  if (shut_ || !refused_.ok()) return;
-  pieces_[chained_] = pieces;
-  request.sges = std::span(pieces_[chained_]).first(count);
-  chain_[chained_++] = request;
-  if (chained_ == kChain) Flush();
+// The request that Chain adds next, whose elements are pieces_[chained_]. What
+// its opcode does not read may be of another one (verbs::SendRequest).
+verbs::SendRequest& VerbsCarrier::Next(ibv_wr_opcode opcode, uint64_t serial,
+                                       bool signal) {
+  verbs::SendRequest& request = chain_[chained_];
+  request.opcode = opcode;
+  request.flags = signal ? static_cast<unsigned>(IBV_SEND_SIGNALED) : 0;
+  request.wr_id = serial;
+  return request;
 }
 
-void VerbsCarrier::Send(uint64_t serial, uint64_t slot, size_t bytes,
+void VerbsCarrier::Chain(size_t elements) {
+  chain_[chained_].sges = std::span(pieces_[chained_]).first(elements);
+  if (++chained_ == kChain) Flush();
+}
+
+void VerbsCarrier::Send(uint64_t serial, std::span<std::byte> bytes,
                         std::span<const LocalPiece> more, bool signal) {
-  Pieces pieces{};
-  pieces[0] = {.addr = reinterpret_cast<uintptr_t>(SendSlot(slot).data()),
-               .length = static_cast<uint32_t>(bytes),
-               .lkey = send_slots_.lkey()};
+  if (!takes()) return;
+  verbs::SendRequest& request = Next(IBV_WR_SEND, serial, signal);
+  Pieces& pieces = pieces_[chained_];
+  pieces[0] = ElementOf({bytes.data(), bytes.size(), send_slots_.lkey()});
   assert(more.size() < pieces.size());
   if (!more.empty()) {
     pieces[1] = ElementOf(more[0]);
+  } else if (bytes.size() <= qp_->max_inline()) {
+    request.flags |= IBV_SEND_INLINE;
   }
-  unsigned flags = FlagsOf(signal);
-  if (more.empty() && bytes <= qp_->max_inline()) flags |= IBV_SEND_INLINE;
-  verbs::SendRequest request{
-      .opcode = IBV_WR_SEND, .flags = flags, .wr_id = serial};
   if (options_.ring_places != 0) {
     const uint64_t place = taken_ % options_.ring_places;
     request.opcode = IBV_WR_RDMA_WRITE_WITH_IMM;
@@ -87,48 +88,50 @@ void VerbsCarrier::Send(uint64_t serial, uint64_t slot, size_t bytes,
     request.imm_data = static_cast<uint32_t>(place) << 16 | kRingSlot;
   }
   ++taken_;
-  Add(request, pieces, 1 + more.size());
+  Chain(1 + more.size());
 }
 
 void VerbsCarrier::Write(uint64_t serial, const LocalPiece& from,
                          const RemotePlace& to,
                          std::optional<uint32_t> immediate, bool signal) {
-  const Pieces pieces{ElementOf(from)};
-  unsigned flags = FlagsOf(signal);
+  if (!takes()) return;
+  verbs::SendRequest& request =
+      Next(immediate ? IBV_WR_RDMA_WRITE_WITH_IMM : IBV_WR_RDMA_WRITE, serial,
+           signal);
   if (from.length != 0 && from.length <= qp_->max_inline()) {
-    flags |= IBV_SEND_INLINE;
+    request.flags |= IBV_SEND_INLINE;
   }
+  request.remote_addr = to.address;
+  request.rkey = to.rkey;
+  request.imm_data = immediate.value_or(0);
+  pieces_[chained_][0] = ElementOf(from);
   if (immediate) ++taken_;
-  Add({.opcode = immediate ? IBV_WR_RDMA_WRITE_WITH_IMM : IBV_WR_RDMA_WRITE,
-       .flags = flags,
-       .wr_id = serial,
-       .remote_addr = to.address,
-       .rkey = to.rkey,
-       .imm_data = immediate.value_or(0)},
-      pieces, from.length == 0 ? 0 : 1);
+  Chain(from.length == 0 ? 0 : 1);
 }
 
 void VerbsCarrier::Read(uint64_t serial, const LocalPiece& into,
                         const RemotePlace& from) {
-  Add({.opcode = IBV_WR_RDMA_READ,
-       .flags = FlagsOf(true),
-       .wr_id = serial,
-       .remote_addr = from.address,
-       .rkey = from.rkey},
-      {ElementOf(into)}, 1);
+  if (!takes()) return;
+  verbs::SendRequest& request = Next(IBV_WR_RDMA_READ, serial, true);
+  request.remote_addr = from.address;
+  request.rkey = from.rkey;
+  pieces_[chained_][0] = ElementOf(into);
+  Chain(1);
 }
 
 void VerbsCarrier::Atomic(uint64_t serial, const LocalPiece& into,
                           const RemotePlace& at, const AtomicRequest& what) {
-  Add({.opcode = what.compare ? IBV_WR_ATOMIC_CMP_AND_SWP
-                              : IBV_WR_ATOMIC_FETCH_AND_ADD,
-       .flags = FlagsOf(true),
-       .wr_id = serial,
-       .remote_addr = at.address,
-       .rkey = at.rkey,
-       .compare_add = what.compare_add,
-       .swap = what.swap},
-      {ElementOf(into)}, 1);
+  if (!takes()) return;
+  verbs::SendRequest& request =
+      Next(what.compare ? IBV_WR_ATOMIC_CMP_AND_SWP
+                        : IBV_WR_ATOMIC_FETCH_AND_ADD,
+           serial, true);
+  request.remote_addr = at.address;
+  request.rkey = at.rkey;
+  request.compare_add = what.compare_add;
+  request.swap = what.swap;
+  pieces_[chained_][0] = ElementOf(into);
+  Chain(1);
 }
 
 void VerbsCarrier::PostReceive(ReceiveSlot& slot) {

@@ -64,7 +64,7 @@ class VerbsCarrier final : public Carrier {
   uint64_t max_write() const override { return options_.max_write; }
   uint32_t read_depth() const override { return read_depth_; }
   std::span<std::byte> SendSlot(uint64_t number) override;
-  void Send(uint64_t serial, uint64_t slot, size_t bytes,
+  void Send(uint64_t serial, std::span<std::byte> bytes,
             std::span<const LocalPiece> more, bool signal) override;
   void Write(uint64_t serial, const LocalPiece& from, const RemotePlace& to,
              std::optional<uint32_t> immediate, bool signal) override;
@@ -80,7 +80,9 @@ class VerbsCarrier final : public Carrier {
   static constexpr size_t kChain = 16;
   using Pieces = std::array<ibv_sge, 2>;
 
-  void Add(verbs::SendRequest request, const Pieces& pieces, size_t count);
+  bool takes() const { return !shut_ && refused_.ok(); }
+  verbs::SendRequest& Next(ibv_wr_opcode opcode, uint64_t serial, bool signal);
+  void Chain(size_t elements);
 
   const Options options_;
   std::unique_ptr<verbs::QueuePair> qp_;

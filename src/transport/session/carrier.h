@@ -59,10 +59,10 @@ class Carrier {
   // Send slot `number` modulo depth(), of slot_size bytes.
   virtual std::span<std::byte> SendSlot(uint64_t number) = 0;
 
-  // Sends the first `bytes` of send slot `slot`, and behind them `more`: with
+  // Sends `bytes`, with which a send slot begins, and behind them `more`: with
   // SessionLayout::ring into the next place of the peer's ring, one for each of
   // its receives.
-  virtual void Send(uint64_t serial, uint64_t slot, size_t bytes,
+  virtual void Send(uint64_t serial, std::span<std::byte> bytes,
                     std::span<const LocalPiece> more, bool signal) = 0;
   // `immediate` consumes one of the peer's receives.
   virtual void Write(uint64_t serial, const LocalPiece& from,

@@ -32,10 +32,13 @@ class Fifo {
   }
   T& front() { return (*this)[begin_]; }
 
-  T& Push(T value) {
-    if (size() == slots_.size()) Grow();
-    return slots_[end_++ & (slots_.size() - 1)] = std::move(value);
+  // One more, as T() makes it, to be filled in where it lies.
+  T& Push() {
+    if (size() == slots_.size()) [[unlikely]]
+      Grow();
+    return slots_[end_++ & (slots_.size() - 1)];
   }
+  T& Push(T value) { return Push() = std::move(value); }
   void PopFront() {
     front() = T();
     ++begin_;

@@ -31,10 +31,11 @@ bool ReceiveSide::AddMessage(ReceiveSlot& slot,
                              bool notifies) {
   const uint64_t cost = kMessageCost + bytes.size();
   if (!Charge(cost)) return false;
-  Record& record = records_.Push({.notifies = notifies,
-                                  .cost = static_cast<uint32_t>(cost),
-                                  .size = bytes.size(),
-                                  .data = bytes.data()});
+  Record& record = records_.Push();
+  record.notifies = notifies;
+  record.cost = static_cast<uint32_t>(cost);
+  record.size = bytes.size();
+  record.data = bytes.data();
   // Whoever waits for a copy takes it from where it is.
   const auto at_once = [&] {
     const auto* waiting = static_cast<ReceiveOperation*>(receivers_.first());

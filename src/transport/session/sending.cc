@@ -35,8 +35,8 @@ bool SessionCore::SendControlPacket(Link& link, FrameType type,
   const bool last_resort =
       type == FrameType::kCredit || type == FrameType::kAbort;
   if (!link.CanSend(!last_resort)) return false;
-  const uint64_t slot = link.send_slots++;
-  PacketWriter writer(link.carrier->SendSlot(slot), layout_.digest);
+  PacketWriter writer(link.carrier->SendSlot(link.send_slots++),
+                      layout_.digest);
   const bool fits = writer.Append(
       {.type = type, .credits = static_cast<uint32_t>(link.posted())}, payload);
   assert(fits);
@@ -46,7 +46,7 @@ bool SessionCore::SendControlPacket(Link& link, FrameType type,
   ++link.counters.packets_sent;
   ++link.counters.frames_sent;
   link.counters.bytes_sent += writer.written().size();
-  link.carrier->Send(link.works.end(), slot, writer.written().size(), {}, true);
+  link.carrier->Send(link.works.end(), writer.written(), {}, true);
   link.works.Push({.kind = LinkWork::Kind::kControl, .control = type});
   link.unsignaled = 0;
   return true;
@@ -81,7 +81,10 @@ SessionCore::Entry& SessionCore::QueueEntry(Stream* stream,
                                             MessageClass message_class,
                                             FrameType type) {
   if (stream != nullptr) ++stream->references_;
-  return LaneOf(message_class).entries.Push({.type = type, .stream = stream});
+  Entry& entry = LaneOf(message_class).entries.Push();
+  entry.type = type;
+  entry.stream = stream;
+  return entry;
 }
 
 template <typename Payload>
@@ -138,16 +141,19 @@ void SessionCore::MakeReady(Stream& stream) {
 
 void SessionCore::SendLane(Lane& lane, MessageClass message_class) {
   Lack lack = Lack::kNothing;
-  while (HasMore(lane)) {
+  bool more = HasMore(lane);
+  while (more) {
     if (lane.carrier == nullptr || !lane.carrier->CanSend(true)) {
       lack = lane.carrier == nullptr ? Lack::kConnection
                                      : lane.carrier->WhyNotSend();
       break;
     }
-    if (!SendPacket(lane, message_class, *lane.carrier)) break;
+    if (!SendPacket(lane, message_class, *lane.carrier, more)) break;
   }
-  const bool more = lane.unsent != lane.entries.end() || !lane.ready.empty();
-  if (lane.Full() && more) lack = Lack::kDepth;
+  if (lane.Full() &&
+      (lane.unsent != lane.entries.end() || !lane.ready.empty())) {
+    lack = Lack::kDepth;
+  }
   if (SetStall(lane.stall, lack) && lane.carrier != nullptr) {
     lane.carrier->CountStall(lack);
   }
@@ -187,12 +193,11 @@ bool SessionCore::HasMore(Lane& lane) {
 }
 
 // Sends one packet with all that is ready, of which there is something
-// (HasMore), and fits. False when nothing did.
-bool SessionCore::SendPacket(Lane& lane, MessageClass message_class,
-                             Link& link) {
-  const uint64_t slot = link.send_slots;
+// (HasMore), and fits. False when nothing did; `more` as HasMore says then.
+bool SessionCore::SendPacket(Lane& lane, MessageClass message_class, Link& link,
+                             bool& more) {
   const std::span<std::byte> room =
-      link.carrier->SendSlot(slot).first(layout_.slot_size);
+      link.carrier->SendSlot(link.send_slots).first(layout_.slot_size);
   PacketWriter writer(room, layout_.digest);
   LocalPiece tail;
   const uint64_t first = lane.unsent;
@@ -202,7 +207,8 @@ bool SessionCore::SendPacket(Lane& lane, MessageClass message_class,
       break;
     }
     ++lane.unsent;
-  } while (tail.data == nullptr && HasMore(lane));
+    more = HasMore(lane);
+  } while (tail.data == nullptr && more);
   const uint64_t count = lane.unsent - first;
   if (count == 0) return false;
   ++link.send_slots;
@@ -212,17 +218,17 @@ bool SessionCore::SendPacket(Lane& lane, MessageClass message_class,
   link.counters.frames_sent += count;
   link.counters.bytes_sent += writer.written().size() + tail.length;
   // The last packet for now is signalled, so that its operations end.
-  const bool last = !HasMore(lane) || link.credits - link.sent <= 1 ||
+  const bool last = !more || link.credits - link.sent <= 1 ||
                     link.works.size() + 1 >= link.carrier->depth();
   const bool signal = last || ++link.unsignaled >= link.carrier->depth() / 4;
   if (signal) link.unsignaled = 0;
-  const std::span<const LocalPiece> more(&tail, tail.data != nullptr ? 1 : 0);
-  link.carrier->Send(link.works.end(), slot, writer.written().size(), more,
-                     signal);
-  link.works.Push({.kind = LinkWork::Kind::kFrames,
-                   .lane = message_class,
-                   .first = first,
-                   .count = count});
+  const std::span<const LocalPiece> behind(&tail, tail.data != nullptr ? 1 : 0);
+  link.carrier->Send(link.works.end(), writer.written(), behind, signal);
+  LinkWork& work = link.works.Push();
+  work.kind = LinkWork::Kind::kFrames;
+  work.lane = message_class;
+  work.first = first;
+  work.count = count;
   return true;
 }
 

@@ -286,7 +286,8 @@ class SessionCore {
   bool SendControlPacket(Link& link, FrameType type,
                          std::span<const std::byte> payload);
   void SendLane(Lane& lane, MessageClass message_class);
-  bool SendPacket(Lane& lane, MessageClass message_class, Link& link);
+  bool SendPacket(Lane& lane, MessageClass message_class, Link& link,
+                  bool& more);
   bool TakeNext(Lane& lane, const PacketWriter& writer);
   bool HasMore(Lane& lane);
   void ReturnCredits(Link& link);

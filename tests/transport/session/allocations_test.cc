@@ -74,10 +74,10 @@ class Wire final : public Carrier {
   std::span<std::byte> SendSlot(uint64_t number) override {
     return std::span(slots_).subspan(number % kDepth * slot_size_, slot_size_);
   }
-  void Send(uint64_t serial, uint64_t slot, size_t bytes,
+  void Send(uint64_t serial, std::span<std::byte> bytes,
             std::span<const LocalPiece> more, bool) override {
     posted_.Push({.serial = serial,
-                  .head = SendSlot(slot).first(bytes),
+                  .head = bytes,
                   .tail = more.empty() ? LocalPiece{} : more[0]});
   }
   void Write(uint64_t serial, const LocalPiece& from, const RemotePlace& to,

@@ -185,11 +185,10 @@ class LoneSession final : public SessionEvents {
     std::span<std::byte> SendSlot(uint64_t number) override {
       return slots[number % slots.size()];
     }
-    void Send(uint64_t serial, uint64_t slot, size_t bytes,
+    void Send(uint64_t serial, std::span<std::byte> bytes,
               std::span<const LocalPiece> more, bool) override {
       posted = serial + 1;
-      const std::span<const std::byte> head = SendSlot(slot).first(bytes);
-      std::vector<std::byte> packet(head.begin(), head.end());
+      std::vector<std::byte> packet(bytes.begin(), bytes.end());
       for (const LocalPiece& piece : more) {
         packet.insert(packet.end(), piece.data, piece.data + piece.length);
       }

@@ -117,10 +117,9 @@ class SimWorld::End final : public Carrier {
   std::span<std::byte> SendSlot(uint64_t number) override {
     return slots_[number % slots_.size()];
   }
-  void Send(uint64_t serial, uint64_t slot, size_t bytes,
+  void Send(uint64_t serial, std::span<std::byte> bytes,
             std::span<const LocalPiece> more, bool signal) override {
-    const std::span<std::byte> begun = SendSlot(slot).first(bytes);
-    std::vector<std::byte> packet(begun.begin(), begun.end());
+    std::vector<std::byte> packet(bytes.begin(), bytes.end());
     for (const LocalPiece& piece : more) {
       packet.insert(packet.end(), piece.data, piece.data + piece.length);
     }
