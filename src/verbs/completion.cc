@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "absl/base/attributes.h"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "verbs/explain.h"
@@ -121,7 +122,8 @@ CompletionQueue::~CompletionQueue() {
   ibv_destroy_cq(cq_);
 }
 
-absl::StatusOr<size_t> CompletionQueue::Poll(std::span<Completion> out) {
+ABSL_ATTRIBUTE_HOT absl::StatusOr<size_t> CompletionQueue::Poll(
+    std::span<Completion> out) {
   size_t taken = 0;
   while (taken < out.size()) {
     ibv_wc wcs[kPollBatch];
@@ -155,12 +157,13 @@ bool CompletionQueue::Translate(const ibv_wc& wc, Completion& out) {
   } else {
     out.imm_data = ntohl(wc.imm_data);
   }
-  if ((wc.wr_id & kReceiveWrId) == 0 && (wc.wr_id & kSharedReceiveWrId) != 0) {
+  if ((wc.wr_id & kReceiveWrId) == 0 && (wc.wr_id & kSharedReceiveWrId) != 0)
+      [[unlikely]] {
     out.wr_id = wc.wr_id & kMaxSharedWrId;
     if (!out.ok()) out.opcode = IBV_WC_RECV;
     return true;
   }
-  if (qp == nullptr) {
+  if (qp == nullptr) [[unlikely]] {
     ++stale_;
     return false;
   }
@@ -170,7 +173,8 @@ bool CompletionQueue::Translate(const ibv_wc& wc, Completion& out) {
 }
 
 QueuePair* CompletionQueue::Find(uint32_t qpn) {
-  if (last_found_ != nullptr && last_found_->qpn() == qpn) return last_found_;
+  if (last_found_ != nullptr && last_found_->qpn() == qpn) [[likely]]
+    return last_found_;
   const auto it = queue_pairs_.find(qpn);
   if (it == queue_pairs_.end()) return nullptr;
   return last_found_ = it->second;

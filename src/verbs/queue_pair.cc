@@ -8,6 +8,7 @@
 #include <cstring>
 #include <thread>
 
+#include "absl/base/attributes.h"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "verbs/wr_id.h"
@@ -430,8 +431,9 @@ absl::Status QueuePair::DeviceRefused(int error, size_t posted,
                           wanted, " requests posted"));
 }
 
-absl::Status QueuePair::Post(std::span<const SendRequest> requests) {
-  if (requests.size() > send_room()) {
+ABSL_ATTRIBUTE_HOT absl::Status QueuePair::Post(
+    std::span<const SendRequest> requests) {
+  if (requests.size() > send_room()) [[unlikely]] {
     return absl::ResourceExhaustedError(
         absl::StrCat("the send queue of ", ToString(), " has place for ",
                      send_room(), " more requests, not ", requests.size()));
@@ -467,7 +469,8 @@ uint64_t QueuePair::Record(const SendRequest& request, uint32_t length,
   return place;
 }
 
-absl::Status QueuePair::PostByWrApi(std::span<const SendRequest> requests) {
+ABSL_ATTRIBUTE_HOT absl::Status QueuePair::PostByWrApi(
+    std::span<const SendRequest> requests) {
   ibv_wr_start(qp_ex_);
   for (const SendRequest& request : requests) {
     const uint64_t length = TotalLength(request.sges);
@@ -501,7 +504,7 @@ absl::Status QueuePair::PostByWrApi(std::span<const SendRequest> requests) {
 // ibv_wr_set_inline_data_list: rxe's provider in rdma-core 44 sends such a list
 // as an empty message.
 void QueuePair::SetInlineData(std::span<const ibv_sge> sges) {
-  if (sges.size() == 1) {
+  if (sges.size() == 1) [[likely]] {
     return ibv_wr_set_inline_data(qp_ex_, reinterpret_cast<void*>(sges[0].addr),
                                   sges[0].length);
   }
@@ -537,9 +540,9 @@ absl::Status QueuePair::PostByList(std::span<const SendRequest> requests,
   return DeviceRefused(error, *posted, requests.size());
 }
 
-absl::Status QueuePair::PostReceive(uint64_t wr_id,
-                                    std::span<const ibv_sge> sges) {
-  if (receives_posted() >= max_recv_wr_) {
+ABSL_ATTRIBUTE_HOT absl::Status QueuePair::PostReceive(
+    uint64_t wr_id, std::span<const ibv_sge> sges) {
+  if (receives_posted() >= max_recv_wr_) [[unlikely]] {
     return absl::ResourceExhaustedError(
         absl::StrCat("the receive queue of ", ToString(), " holds all its ",
                      max_recv_wr_, " receives"));

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/base/attributes.h"
 #include "base/status.h"
 #include "ndping/engine/cq_reader.h"
 #include "ndping/message/flows.h"
@@ -35,7 +36,8 @@ uint64_t StreamPingPong::OffsetOf(const Turn& turn) const {
   return turn.qp * plan.area_bytes() + plan.SlotOf(turn.sequence) * plan.stride;
 }
 
-absl::StatusOr<bool> StreamPingPong::TurnReactor(Duration at_most) {
+ABSL_ATTRIBUTE_HOT absl::StatusOr<bool> StreamPingPong::TurnReactor(
+    Duration at_most) {
   ND_ASSIGN_OR_RETURN(
       const bool came,
       side_.progress.Turn(at_most, phase_.control.cancellation()));
@@ -47,7 +49,8 @@ absl::StatusOr<bool> StreamPingPong::TurnReactor(Duration at_most) {
   return came;
 }
 
-absl::Status StreamPingPong::AwaitEnd(const Operation& operation) {
+ABSL_ATTRIBUTE_HOT absl::Status StreamPingPong::AwaitEnd(
+    const Operation& operation) {
   while (operation.pending()) {
     ND_RETURN_IF_ERROR(TurnReactor(CqReader::kSlice));
   }
@@ -67,7 +70,7 @@ void StreamPingPong::Prepare(const Turn& turn) {
               side_.memory.bytes().subspan(OffsetOf(turn), phase_.size));
 }
 
-absl::Status StreamPingPong::Post(const Turn& turn) {
+ABSL_ATTRIBUTE_HOT absl::Status StreamPingPong::Post(const Turn& turn) {
   SendOperation& send = lanes_[turn.qp].sends[turn.sequence % kPlaces];
   ND_RETURN_IF_ERROR(failure_);
   ND_RETURN_IF_ERROR(AwaitEnd(send));
@@ -76,7 +79,8 @@ absl::Status StreamPingPong::Post(const Turn& turn) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<bool> StreamPingPong::Await(const Turn& turn) {
+ABSL_ATTRIBUTE_HOT absl::StatusOr<bool> StreamPingPong::Await(
+    const Turn& turn) {
   ReceiveOperation& receive = lanes_[turn.qp].receives[turn.sequence % kPlaces];
   if (taken_ != nullptr) {
     // What was sent leaves with a turn: behind it is time for what can wait.
@@ -98,7 +102,7 @@ void StreamPingPong::ReceiveAgain() {
   side_.streams[taken_stream_].Receive(*std::exchange(taken_, nullptr));
 }
 
-void StreamPingPong::Check(const Turn& turn) {
+ABSL_ATTRIBUTE_HOT void StreamPingPong::Check(const Turn& turn) {
   const Message& message =
       lanes_[turn.qp].receives[turn.sequence % kPlaces].message();
   if (phase_.plan.verify) {

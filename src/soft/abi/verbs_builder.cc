@@ -2,6 +2,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "absl/base/attributes.h"
 #include "soft/abi/objects.h"
 
 namespace nd::soft {
@@ -18,7 +19,7 @@ void Abort(ibv_qp_ex* qp) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   SoftOf(qp).building.Release();
 }
 
-BuiltRequest& Add(ibv_qp_ex* qp, ibv_wr_opcode opcode) {
+ABSL_ATTRIBUTE_HOT BuiltRequest& Add(ibv_qp_ex* qp, ibv_wr_opcode opcode) {
   SoftQp& soft = SoftOf(qp);
   if (soft.requests == soft.built.size()) soft.built.emplace_back();
   BuiltRequest& request = soft.built[soft.requests++];
@@ -36,7 +37,7 @@ BuiltRequest& Last(ibv_qp_ex* qp) {
 }
 
 // Posts all or nothing.
-int Complete(ibv_qp_ex* qp) {
+ABSL_ATTRIBUTE_HOT int Complete(ibv_qp_ex* qp) {
   SoftQp& soft = SoftOf(qp);
   int error = 0;
   ibv_send_wr* next = nullptr;
@@ -123,7 +124,8 @@ void SetSgeList(ibv_qp_ex* qp, size_t count, const ibv_sge* list) {
 }
 
 // The data is taken now: the application may use its memory again.
-void SetInlineDataList(ibv_qp_ex* qp, size_t count, const ibv_data_buf* list) {
+ABSL_ATTRIBUTE_HOT void SetInlineDataList(ibv_qp_ex* qp, size_t count,
+                                          const ibv_data_buf* list) {
   BuiltRequest& request = Last(qp);
   request.inline_data.clear();
   for (const ibv_data_buf& buffer : std::span(list, count)) {
@@ -138,7 +140,8 @@ void SetInlineDataList(ibv_qp_ex* qp, size_t count, const ibv_data_buf* list) {
        .lkey = 0});
 }
 
-void SetInlineData(ibv_qp_ex* qp, void* address, size_t length) {
+ABSL_ATTRIBUTE_HOT void SetInlineData(ibv_qp_ex* qp, void* address,
+                                      size_t length) {
   const ibv_data_buf buffer{.addr = address, .length = length};
   SetInlineDataList(qp, 1, &buffer);
 }

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <span>
 
+#include "absl/base/attributes.h"
 #include "soft/abi/forward.h"
 #include "soft/abi/objects.h"
 
@@ -87,7 +88,7 @@ SoftCq* MakeCq(ibv_context* context, uint32_t capacity, void* cq_context,
 
 }  // namespace
 
-int PollCq(ibv_cq* cq, int count, ibv_wc* wc) {
+ABSL_ATTRIBUTE_HOT int PollCq(ibv_cq* cq, int count, ibv_wc* wc) {
   return DeviceOf(cq->context)
       .Poll(*SoftOf(cq)->queue, {wc, static_cast<size_t>(std::max(count, 0))});
 }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "absl/base/attributes.h"
 #include "soft/abi/forward.h"
 #include "soft/abi/objects.h"
 
@@ -100,7 +101,8 @@ int PostSend(ibv_qp* qp, ibv_send_wr* wr, ibv_send_wr** bad) {
   return DeviceOf(qp->context).PostSend(*SoftCast<SoftQp>(qp)->queue, wr, bad);
 }
 
-int PostReceive(ibv_qp* qp, ibv_recv_wr* wr, ibv_recv_wr** bad) {
+ABSL_ATTRIBUTE_HOT int PostReceive(ibv_qp* qp, ibv_recv_wr* wr,
+                                   ibv_recv_wr** bad) {
   return DeviceOf(qp->context)
       .PostReceive(*SoftCast<SoftQp>(qp)->queue, wr, bad);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/base/attributes.h"
 #include "base/lock.h"
 
 namespace nd::soft {
@@ -14,7 +15,7 @@ CompletionQueue::CompletionQueue(uint32_t capacity, CompletionChannel* channel,
       entries_(new ibv_wc[capacity]),
       capacity_(capacity) {}
 
-bool CompletionQueue::Push(const CqEntry& entry) {
+ABSL_ATTRIBUTE_HOT bool CompletionQueue::Push(const CqEntry& entry) {
   const uint32_t pushed = pushed_.load(std::memory_order_relaxed);
   if (pushed - taken_.load(std::memory_order_acquire) == capacity_) {
     overrun_ = true;
@@ -34,7 +35,7 @@ bool CompletionQueue::Push(const CqEntry& entry) {
   return true;
 }
 
-int CompletionQueue::Poll(std::span<ibv_wc> out) {
+ABSL_ATTRIBUTE_HOT int CompletionQueue::Poll(std::span<ibv_wc> out) {
   if (empty()) return 0;
   Holding lock(mutex_);
   if (overrun_.load(std::memory_order_relaxed)) return -1;

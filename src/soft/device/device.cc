@@ -8,6 +8,7 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/base/attributes.h"
 #include "absl/strings/str_cat.h"
 #include "base/lock.h"
 #include "soft/rc/segments.h"
@@ -415,8 +416,9 @@ void Device::QueryQp(QueuePair& qp, ibv_qp_attr& attr) {
   qp.Query(attr);
 }
 
-int Device::PostSend(QueuePair& qp, ibv_send_wr* wr, ibv_send_wr** bad) {
-  if (removed()) {
+ABSL_ATTRIBUTE_HOT int Device::PostSend(QueuePair& qp, ibv_send_wr* wr,
+                                        ibv_send_wr** bad) {
+  if (removed()) [[unlikely]] {
     *bad = wr;
     return EIO;
   }
@@ -424,11 +426,12 @@ int Device::PostSend(QueuePair& qp, ibv_send_wr* wr, ibv_send_wr** bad) {
   int error = 0;
   for (; wr != nullptr; wr = wr->next) {
     error = qp.PostSend(*wr);
-    if (error == 0) continue;
+    if (error == 0) [[likely]]
+      continue;
     *bad = wr;
     break;
   }
-  if (polled_.load(std::memory_order_relaxed)) {
+  if (polled_.load(std::memory_order_relaxed)) [[likely]] {
     SendRequests(qp);
   } else {
     Enqueue(qp);
@@ -440,7 +443,7 @@ int Device::PostSend(QueuePair& qp, ibv_send_wr* wr, ibv_send_wr** bad) {
 // Acknowledgements wait for the application's next poll.
 void Device::SendRequests(QueuePair& qp) {
   const SendOutcome sent = qp.TransmitRequests(clock_.Now(), *network_);
-  if (sent != SendOutcome::kAll) {
+  if (sent != SendOutcome::kAll) [[unlikely]] {
     Enqueue(qp);
     attended_ = clock_.Now();
   }
@@ -455,13 +458,13 @@ size_t Device::SendRoom(QueuePair& qp) {
 }
 
 int Device::PostReceive(QueuePair& qp, ibv_recv_wr* wr, ibv_recv_wr** bad) {
-  if (removed()) {
+  if (removed()) [[unlikely]] {
     *bad = wr;
     return EIO;
   }
   Holding lock(mutex_);
   for (; wr != nullptr; wr = wr->next) {
-    if (const int error = qp.PostReceive(*wr)) {
+    if (const int error = qp.PostReceive(*wr)) [[unlikely]] {
       *bad = wr;
       return error;
     }
@@ -491,7 +494,8 @@ int Device::Poll(CompletionQueue& cq, std::span<ibv_wc> out) {
 // thread, which looks now and then whether that is still so. One that has armed
 // the queue looks for the last time before it sleeps, and leaves things as they
 // are.
-void Device::ProgressInline(const CompletionQueue& cq, size_t wanted) {
+ABSL_ATTRIBUTE_HOT void Device::ProgressInline(const CompletionQueue& cq,
+                                               size_t wanted) {
   const bool last_look = cq.armed();
   if (!last_look) polled_.store(true, std::memory_order_relaxed);
   // Whoever has the lock makes progress already.
@@ -508,7 +512,7 @@ void Device::ProgressInline(const CompletionQueue& cq, size_t wanted) {
              network_->MayHaveArrivals()) {
     ReceiveInline(cq);
   }
-  if (resting) {
+  if (resting) [[unlikely]] {
     // The thread sleeps on, if it will be awake when there is something to do.
     const bool in_time =
         last_look && Rest() &&
@@ -529,7 +533,7 @@ bool Device::has_enough() const {
            (arrived_bytes_ >= kMuch && !polling_->empty())));
 }
 
-size_t Device::Receive(Instant now) {
+ABSL_ATTRIBUTE_HOT size_t Device::Receive(Instant now) {
   arrived_bytes_ = 0;
   return network_->Receive(now, *this);
 }
@@ -538,7 +542,7 @@ size_t Device::Receive(Instant now) {
 // that the application finds in its memory, wait for what the application says
 // next: its answer, which they would delay, or its next look. If it says
 // nothing, the engine's thread sends them after its nap.
-void Device::ReceiveInline(const CompletionQueue& cq) {
+ABSL_ATTRIBUTE_HOT void Device::ReceiveInline(const CompletionQueue& cq) {
   now_ = attended_ = clock_.Now();
   RetryStarved();
   Pump(now_);
@@ -570,8 +574,9 @@ bool Device::Rest() {
 }
 
 // What was sent within the process waits for somebody to take it.
-void Device::WakeForWork() {
-  if (!resting_) return;
+ABSL_ATTRIBUTE_HOT void Device::WakeForWork() {
+  if (!resting_) [[likely]]
+    return;
   if (!ready_.empty() || !network_->Rest()) return WakeEngine();
   const auto next = NextDeadline();
   if (!next || (rest_until_ && *rest_until_ <= *next)) return;
@@ -579,13 +584,14 @@ void Device::WakeForWork() {
   WakeEngine();
 }
 
-bool Device::Progress() {
+ABSL_ATTRIBUTE_HOT bool Device::Progress() {
   resting_ = false;  // if it was the engine's thread that called
   const Instant now = now_ = clock_.Now();
   MarkForTimers(now);
   bool any = Receive(now) > 0;
   any |= RunTimers(now);
-  if (faults_ != nullptr) any |= RunFaults(now);
+  if (faults_ != nullptr) [[unlikely]]
+    any |= RunFaults(now);
   RetryStarved();
   Pump(now);
   return any || !ready_.empty();
@@ -593,8 +599,9 @@ bool Device::Progress() {
 
 // Who got nothing comes first, and last who took what room there was: one with
 // much to send must not starve the others.
-void Device::RetryStarved() {
-  if (starved_.empty() && cut_short_.empty()) return;
+ABSL_ATTRIBUTE_HOT void Device::RetryStarved() {
+  if (starved_.empty() && cut_short_.empty()) [[likely]]
+    return;
   starved_.insert(starved_.end(), ready_.begin(), ready_.end());
   starved_.insert(starved_.end(), cut_short_.begin(), cut_short_.end());
   ready_.swap(starved_);
@@ -620,7 +627,7 @@ void Device::Enqueue(QueuePair& qp) {
 // A turn for each. What a queue pair has beyond its turn is for the next call:
 // with all of a large message sent at once, what others send, and what comes,
 // would wait for it here, and behind it in the ring to the peer.
-void Device::Pump(Instant now) {
+ABSL_ATTRIBUTE_HOT void Device::Pump(Instant now) {
   has_more_ = false;
   if (ready_.empty()) return;
   turn_.swap(ready_);
@@ -634,10 +641,9 @@ void Device::Pump(Instant now) {
   WakeForWork();
 }
 
-void Device::Requeue(QueuePair& qp, SendOutcome sent) {
+ABSL_ATTRIBUTE_HOT void Device::Requeue(QueuePair& qp, SendOutcome sent) {
   switch (sent) {
-    case SendOutcome::kAll:
-      return;
+    [[likely]] case SendOutcome::kAll : return;
     case SendOutcome::kTurn:
       has_more_ = true;
       return Enqueue(qp);
@@ -653,7 +659,7 @@ void Device::Requeue(QueuePair& qp, SendOutcome sent) {
 
 // A timer that is set too early looks again when it comes; so acknowledgements,
 // each of which moves the deadline, cost nothing.
-void Device::SetTimer(QueuePair& qp) {
+ABSL_ATTRIBUTE_HOT void Device::SetTimer(QueuePair& qp) {
   const auto deadline = qp.NextDeadline();
   if (!deadline || (qp.timer && *qp.timer <= *deadline)) return;
   qp.timer = deadline;
@@ -673,7 +679,8 @@ void Device::MarkForTimers(Instant now) {
 }
 
 bool Device::RunTimers(Instant now) {
-  if (!marked_ || !network_->PassedMark()) return false;
+  if (!marked_ || !network_->PassedMark()) [[likely]]
+    return false;
   const Instant due = *std::exchange(marked_, std::nullopt);
   bool any = RunTimersOfQps(due, now);
   if (const auto next = cm_.NextDeadline(); next && *next <= due) {
@@ -764,7 +771,7 @@ void Device::RejectSome(Instant now, CmOutput& output) {
 }
 
 // Called from within network_->Receive, under the lock.
-void Device::OnArrival(const Arrival& arrival) {
+ABSL_ATTRIBUTE_HOT void Device::OnArrival(const Arrival& arrival) {
   arrived_bytes_ += arrival.packet.payload_bytes();
   if (arrival.packet.bth.destination == kGsiQpn) return OnMad(arrival);
   if (arrival.packet.bth.destination == kMulticastQpn) {

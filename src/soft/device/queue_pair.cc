@@ -8,6 +8,7 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/base/attributes.h"
 #include "soft/device/grh.h"
 
 namespace nd::soft {
@@ -258,7 +259,8 @@ int QueuePair::CollectInline(const ibv_send_wr& wr, SendWork& work) {
   std::byte* const place = inline_.get() + slot * options_.cap.max_inline_data;
   size_t length = 0;
   for (const ibv_sge& sge : std::span(wr.sg_list, size_t(wr.num_sge))) {
-    if (sge.length > options_.cap.max_inline_data - length) return EINVAL;
+    if (sge.length > options_.cap.max_inline_data - length) [[unlikely]]
+      return EINVAL;
     if (sge.length == 0) continue;
     std::memcpy(place + length, reinterpret_cast<const void*>(sge.addr),
                 sge.length);
@@ -282,7 +284,7 @@ int QueuePair::Collect(const ibv_send_wr& wr, SendWork& work) {
   size_t count = 0;
   for (const ibv_sge& sge : std::span(wr.sg_list, size_t(wr.num_sge))) {
     const auto segment = memory_.FindLocal(options_.pd, sge, filled);
-    if (!segment) {
+    if (!segment) [[unlikely]] {
       work.fault = IBV_WC_LOC_PROT_ERR;
       break;
     }
@@ -293,14 +295,16 @@ int QueuePair::Collect(const ibv_send_wr& wr, SendWork& work) {
   return 0;
 }
 
-int QueuePair::PostSend(const ibv_send_wr& wr) {
+ABSL_ATTRIBUTE_HOT int QueuePair::PostSend(const ibv_send_wr& wr) {
   const OpcodeMeaning* const meaning = MeaningOf(wr.opcode);
   if (meaning == nullptr || !Serves(options_.transport, *meaning) ||
       wr.num_sge < 0 ||
-      static_cast<uint32_t>(wr.num_sge) > options_.cap.max_send_sge) {
+      static_cast<uint32_t>(wr.num_sge) > options_.cap.max_send_sge)
+      [[unlikely]] {
     return EINVAL;
   }
-  if (qp_.sends_queued() >= slots_.size()) return ENOMEM;
+  if (qp_.sends_queued() >= slots_.size()) [[unlikely]]
+    return ENOMEM;
   SendWork work{
       .wr_id = wr.wr_id,
       .operation = meaning->operation,
@@ -386,7 +390,7 @@ int QueuePair::PostBind(uint64_t wr_id, unsigned flags, uint32_t window_key,
        .action = &action});
 }
 
-int QueuePair::PostWork(const SendWork& work) {
+ABSL_ATTRIBUTE_HOT int QueuePair::PostWork(const SendWork& work) {
   switch (qp_.Post(work)) {
     case PostResult::kPosted:
       ++posted_;
@@ -399,7 +403,7 @@ int QueuePair::PostWork(const SendWork& work) {
   return EINVAL;
 }
 
-int QueuePair::PostReceive(const ibv_recv_wr& wr) {
+ABSL_ATTRIBUTE_HOT int QueuePair::PostReceive(const ibv_recv_wr& wr) {
   if (qp_.state() == QpState::kReset || options_.srq != nullptr) return EINVAL;
   if (wr.num_sge < 0 ||
       static_cast<uint32_t>(wr.num_sge) > options_.cap.max_recv_sge) {
@@ -436,13 +440,16 @@ void QueuePair::ForgetRegion(uint32_t key) {
 
 // A connected queue pair takes packets of its peer only (IBA ch. 9, packet
 // header validation).
-void QueuePair::OnArrival(const Arrival& arrival, Instant now) {
+ABSL_ATTRIBUTE_HOT void QueuePair::OnArrival(const Arrival& arrival,
+                                             Instant now) {
   if (!datagram() && (!SameGid(arrival.path.source, path_.destination) ||
-                      !SameGid(arrival.path.destination, path_.source))) {
+                      !SameGid(arrival.path.destination, path_.source)))
+      [[unlikely]] {
     return;
   }
   heard_ = true;
-  if (options_.faults != nullptr && HoldBack(arrival, now)) return;
+  if (options_.faults != nullptr && HoldBack(arrival, now)) [[unlikely]]
+    return;
   TakeArrival(arrival, now);
 }
 
@@ -514,11 +521,13 @@ void QueuePair::OnTimer(Instant now) {
 
 std::optional<Instant> QueuePair::NextDeadline() const {
   const auto next = qp_.NextDeadline();
-  if (!shuffled_.holding()) return next;
+  if (!shuffled_.holding()) [[likely]]
+    return next;
   return std::min(next.value_or(*shuffled_.until()), *shuffled_.until());
 }
 
-SendOutcome QueuePair::Transmit(Instant now, Network& network) {
+ABSL_ATTRIBUTE_HOT SendOutcome QueuePair::Transmit(Instant now,
+                                                   Network& network) {
   NetOutbox outbox(*this, network);
   sending_ = &network;
   qp_.Transmit(now, outbox);
@@ -544,23 +553,25 @@ bool QueuePair::Invalidate(Rkey rkey) {
   return memory_.Invalidate(ToUint(rkey), accessor());
 }
 
-std::optional<ReceiveWork> QueuePair::Take() {
+ABSL_ATTRIBUTE_HOT std::optional<ReceiveWork> QueuePair::Take() {
   const bool for_message = arrival_ != nullptr && qp_.state() != QpState::kErr;
   if (options_.faults != nullptr && for_message &&
-      (std::exchange(refused_, false) || options_.faults->RefuseReceive())) {
+      (std::exchange(refused_, false) || options_.faults->RefuseReceive()))
+      [[unlikely]] {
     refused_ = ahead_;
     return std::nullopt;
   }
   const auto posted =
       options_.srq != nullptr ? options_.srq->Take() : receives_.Take();
-  if (!posted) return std::nullopt;
+  if (!posted) [[unlikely]]
+    return std::nullopt;
   const PdId pd = options_.srq != nullptr ? options_.srq->pd() : options_.pd;
   ReceiveWork work{.wr_id = posted->wr_id};
   receive_segments_.clear();
   receive_keys_.clear();
   for (const ibv_sge& sge : posted->sges) {
     const auto segment = memory_.FindLocal(pd, sge, true);
-    if (!segment) {
+    if (!segment) [[unlikely]] {
       work.fault = IBV_WC_LOC_PROT_ERR;
       break;
     }
@@ -600,7 +611,8 @@ void QueuePair::SendCompleted(const WorkCompletion& completion) {
     sending_->Flush();
   }
   // One that ends well has been taken.
-  if (completion.status != IBV_WC_SUCCESS) EndLoans();
+  if (completion.status != IBV_WC_SUCCESS) [[unlikely]]
+    EndLoans();
   CqEntry entry;
   entry.wc.wr_id = completion.wr_id;
   entry.wc.status = WithFaults(completion.status);
@@ -610,7 +622,8 @@ void QueuePair::SendCompleted(const WorkCompletion& completion) {
   Push(*options_.send_cq, entry);
 }
 
-void QueuePair::ReceiveCompleted(const WorkCompletion& completion) {
+ABSL_ATTRIBUTE_HOT void QueuePair::ReceiveCompleted(
+    const WorkCompletion& completion) {
   CqEntry entry;
   ibv_wc& wc = entry.wc;
   wc.wr_id = completion.wr_id;
@@ -640,7 +653,7 @@ void QueuePair::ReceiveCompleted(const WorkCompletion& completion) {
 // (IBA ch. 10, completions with errors).
 ibv_wc_status QueuePair::WithFaults(ibv_wc_status status) {
   if (options_.faults == nullptr || status != IBV_WC_SUCCESS ||
-      options_.transport != Transport::kRc) {
+      options_.transport != Transport::kRc) [[likely]] {
     return status;
   }
   if (failing_) return IBV_WC_WR_FLUSH_ERR;
@@ -650,13 +663,15 @@ ibv_wc_status QueuePair::WithFaults(ibv_wc_status status) {
 }
 
 void QueuePair::SettleFault() {
-  if (!failing_) return;
+  if (!failing_) [[likely]]
+    return;
   (void)qp_.Modify(QpState::kErr, qp_.attributes());
   failing_ = false;
 }
 
 void QueuePair::Push(CompletionQueue& cq, const CqEntry& entry) {
-  if (cq.Push(entry)) return;
+  if (cq.Push(entry)) [[likely]]
+    return;
   AsyncSource{options_.events.events, cq.owner()}.Raise(IBV_EVENT_CQ_ERR);
 }
 

@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "absl/base/attributes.h"
 #include "base/clock.h"
 #include "soft/device/async_event.h"
 #include "soft/device/completion_queue.h"
@@ -146,13 +147,13 @@ class QueuePair final : private RemoteMemory,
   int Collect(const ibv_send_wr& wr, SendWork& work);
   int CollectInline(const ibv_send_wr& wr, SendWork& work);
   int PostWork(const SendWork& work);
-  [[nodiscard]] bool SplitForGrh();
+  [[nodiscard]] ABSL_ATTRIBUTE_NOINLINE bool SplitForGrh();
   void Push(CompletionQueue& cq, const CqEntry& entry);
   // From now on the application may do with the memory of what was sent as it
   // likes, although the peer may not have fetched it.
   void EndLoans();
   // The fault `shuffle`. True: the packet is held back.
-  bool HoldBack(const Arrival& arrival, Instant now);
+  ABSL_ATTRIBUTE_NOINLINE bool HoldBack(const Arrival& arrival, Instant now);
   bool BeginHoldingBack(const Arrival& arrival, Instant now);
   Slice PlaceOf(const Packet& packet, Segment& of_write);
   void TakeHeldBack(Instant now);

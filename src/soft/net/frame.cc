@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/base/attributes.h"
 #include "base/bytes.h"
 
 namespace nd::soft {
@@ -73,14 +74,14 @@ PacketSource::PacketSource(const Outgoing& outgoing)
           outgoing.packet.facts().header_bytes() + outgoing.packet.bth.pad +
           (outgoing.loan != nullptr ? Loan::kSize : outgoing.payload.length)) {}
 
-void PacketSource::CopyTo(std::span<std::byte> out) const {
-  if (outgoing_ == nullptr) {
+ABSL_ATTRIBUTE_HOT void PacketSource::CopyTo(std::span<std::byte> out) const {
+  if (outgoing_ == nullptr) [[unlikely]] {
     std::ranges::copy(bytes_, out.begin());
     return;
   }
   ByteWriter writer(out);
   WriteHeaders(outgoing_->packet, writer);
-  if (outgoing_->loan != nullptr) {
+  if (outgoing_->loan != nullptr) [[unlikely]] {
     writer.WriteZeros(outgoing_->packet.bth.pad);
     LoanOf(*outgoing_).Write(writer);
     return;
@@ -91,14 +92,15 @@ void PacketSource::CopyTo(std::span<std::byte> out) const {
   std::ranges::fill(rest.subspan(payload), std::byte{0});
 }
 
-void WriteFrame(const FrameHeader& header, const PacketSource& packet,
-                std::span<std::byte> out) {
+ABSL_ATTRIBUTE_HOT void WriteFrame(const FrameHeader& header,
+                                   const PacketSource& packet,
+                                   std::span<std::byte> out) {
   header.Write(out.first(out.size() - packet.size()));
   packet.CopyTo(out.last(packet.size()));
 }
 
-PacketFault ParseShared(std::span<const std::byte> bytes, HeaderCopy& copy,
-                        Packet& packet) {
+ABSL_ATTRIBUTE_HOT PacketFault ParseShared(std::span<const std::byte> bytes,
+                                           HeaderCopy& copy, Packet& packet) {
   const auto seen = bytes.first(std::min(bytes.size(), copy.size()));
   std::ranges::copy(seen, copy.begin());
   const PacketFault fault = Parse(std::span(copy).first(seen.size()), packet);

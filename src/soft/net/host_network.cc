@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "absl/base/attributes.h"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "soft/wire/burst.h"
@@ -116,7 +117,7 @@ HostNetwork::HostNetwork(const HostNetworkOptions& options, ClaimedSlot claimed,
 
 bool HostNetwork::IsLocal(const Gid& gid) const {
   if (last_local_ < local_gids_.size() &&
-      SameGid(local_gids_[last_local_], gid)) {
+      SameGid(local_gids_[last_local_], gid)) [[likely]] {
     return true;
   }
   for (size_t i = 0; i < local_gids_.size(); ++i) {
@@ -140,7 +141,7 @@ void HostNetwork::LeaveGroup(const Gid& group) {
 
 // Processes of the host that are slow in taking what is for their group do not
 // hold up the others: they lose it.
-size_t HostNetwork::Room(const Path& path, Qpn destination) {
+ABSL_ATTRIBUTE_HOT size_t HostNetwork::Room(const Path& path, Qpn destination) {
   if (!IsLocal(path.destination)) {
     return IsMulticast(path.destination)
                ? std::min(wire_.Room(path), loopback_.Room())
@@ -151,14 +152,16 @@ size_t HostNetwork::Room(const Path& path, Qpn destination) {
   return slot == slot_ ? loopback_.Room() : peers_.Room(slot, now_);
 }
 
-BurstBytes HostNetwork::Bursts(const Path& path, Qpn destination) {
+ABSL_ATTRIBUTE_HOT BurstBytes HostNetwork::Bursts(const Path& path,
+                                                  Qpn destination) {
   if (!IsLocal(path.destination)) return {};
   const uint32_t slot = SlotOf(destination);
   if (slot == slot_) return {.copied = loopback_.burst_bytes()};
   return peers_.Bursts(slot);
 }
 
-void HostNetwork::Send(const Path& path, const Outgoing& outgoing) {
+ABSL_ATTRIBUTE_HOT void HostNetwork::Send(const Path& path,
+                                          const Outgoing& outgoing) {
   const PacketSource packet(outgoing);
   if (packet.size() > MostBytesOf(outgoing.packet.packets)) {
     ++counters_.dropped_malformed;
@@ -272,17 +275,17 @@ bool HostNetwork::SendToService(uint64_t service_id, const FrameHeader& header,
   return loopback_.Send(header, packet);
 }
 
-void HostNetwork::Flush() {
+ABSL_ATTRIBUTE_HOT void HostNetwork::Flush() {
   peers_.Flush();
   wire_.Flush(now_);
 }
 
-bool HostNetwork::MayHaveArrivals() {
+ABSL_ATTRIBUTE_HOT bool HostNetwork::MayHaveArrivals() {
   return !loopback_.empty() || !lent_.empty() || !inbound_.empty() ||
          ++polls_ >= PollsApart(vain_looks_);
 }
 
-size_t HostNetwork::Receive(Instant now, ArrivalSink& sink) {
+ABSL_ATTRIBUTE_HOT size_t HostNetwork::Receive(Instant now, ArrivalSink& sink) {
   now_ = now;
   peers_.OnTime(now);
   wire_.OnTime(now);
@@ -310,21 +313,24 @@ size_t HostNetwork::Receive(Instant now, ArrivalSink& sink) {
 }
 
 // What comes without system calls.
-size_t HostNetwork::ReceiveQuietly(ArrivalSink& sink) {
+ABSL_ATTRIBUTE_HOT size_t HostNetwork::ReceiveQuietly(ArrivalSink& sink) {
   const auto on_frame = [this, &sink](const PeerFrame& frame) {
     OnFrame(frame, sink);
     return !sink.has_enough();
   };
-  size_t received = loopback_.Receive(kBudget, on_frame);
+  size_t received = 0;
+  if (!loopback_.empty()) [[unlikely]]
+    received = loopback_.Receive(kBudget, on_frame);
   if (sink.has_enough()) return received;
   received += inbound_.Receive(kBudget, on_frame);
   inbound_.Invite(!company_.any(now_));
-  if (lent_.empty() || sink.has_enough()) return received;
+  if (lent_.empty() || sink.has_enough()) [[likely]]
+    return received;
   lent_.HandOutSome(sink);
   return received + 1;
 }
 
-size_t HostNetwork::ReceiveEvents(ArrivalSink& sink) {
+ABSL_ATTRIBUTE_HOT size_t HostNetwork::ReceiveEvents(ArrivalSink& sink) {
   size_t received = 0;
   std::array<Event, EventSet::kMaxEvents> events;
   for (const Event& event : events_.Poll(events)) {
@@ -382,13 +388,13 @@ void HostNetwork::OnMessage(UnixMessage message, ArrivalSink& sink) {
 }
 
 bool HostNetwork::MayCome(const FrameHeader& header, bool trusted) {
-  if (!header.from_wire && !trusted) {
+  if (!header.from_wire && !trusted) [[unlikely]] {
     ++counters_.dropped_untrusted;
     return false;
   }
   if (header.from_wire == IsLocal(header.path.source) ||
       !(IsLocal(header.path.destination) ||
-        IsMulticast(header.path.destination))) {
+        IsMulticast(header.path.destination))) [[unlikely]] {
     ++counters_.dropped_bad_address;
     return false;
   }
@@ -396,40 +402,44 @@ bool HostNetwork::MayCome(const FrameHeader& header, bool trusted) {
 }
 
 bool HostNetwork::IsForUs(const Path& path, Qpn destination) const {
-  if (destination == kMulticastQpn) return groups_.Has(path.destination);
+  if (destination == kMulticastQpn) [[unlikely]]
+    return groups_.Has(path.destination);
   return !IsMulticast(path.destination) &&
          (destination == kGsiQpn || SlotOf(destination) == slot_);
 }
 
-void HostNetwork::OnFrame(const PeerFrame& frame, ArrivalSink& sink) {
+ABSL_ATTRIBUTE_HOT void HostNetwork::OnFrame(const PeerFrame& frame,
+                                             ArrivalSink& sink) {
   std::span<const std::byte> bytes = frame.bytes;
   const auto header = FrameHeader::Read(bytes, frame.ends);
   if (!header || header->packets == 0 ||
-      bytes.size() > MostBytesOf(header->packets)) {
+      bytes.size() > MostBytesOf(header->packets)) [[unlikely]] {
     ++counters_.dropped_malformed;
     return;
   }
-  if (!MayCome(*header, frame.trusted)) return;
+  if (!MayCome(*header, frame.trusted)) [[unlikely]]
+    return;
   if (header->lent) [[unlikely]]
     return OnLentFrame(*header, frame, bytes, sink);
   HeaderCopy copy;
   Packet packet;
-  if (!TakePacket(*header, bytes, copy, packet)) return;
+  if (!TakePacket(*header, bytes, copy, packet)) [[unlikely]]
+    return;
   const Arrival arrival{.path = header->path, .packet = packet};
-  if (lent_.empty() || !lent_.TakeBehind(arrival, sink)) {
+  if (lent_.empty() || !lent_.TakeBehind(arrival, sink)) [[likely]] {
     sink.OnArrival(arrival);
   }
 }
 
-bool HostNetwork::TakePacket(const FrameHeader& header,
-                             std::span<const std::byte> bytes, HeaderCopy& copy,
-                             Packet& packet) {
-  if (ParseShared(bytes, copy, packet) != PacketFault::kNone) {
+ABSL_ATTRIBUTE_HOT bool HostNetwork::TakePacket(
+    const FrameHeader& header, std::span<const std::byte> bytes,
+    HeaderCopy& copy, Packet& packet) {
+  if (ParseShared(bytes, copy, packet) != PacketFault::kNone) [[unlikely]] {
     ++counters_.dropped_malformed;
     return false;
   }
   packet.packets = header.packets;
-  if (!IsForUs(header.path, packet.bth.destination)) {
+  if (!IsForUs(header.path, packet.bth.destination)) [[unlikely]] {
     ++counters_.dropped_bad_qpn;
     return false;
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/base/attributes.h"
 #include "base/status.h"
 
 namespace nd::soft {
@@ -43,8 +44,9 @@ void InboundLinks::Invite(bool invited) {
   for (const auto& sender : links_) sender->lender->Invite(invited);
 }
 
-size_t InboundLinks::Receive(size_t budget, PeerFrameSink sink) {
-  if (std::exchange(resting_, false)) {
+ABSL_ATTRIBUTE_HOT size_t InboundLinks::Receive(size_t budget,
+                                                PeerFrameSink sink) {
+  if (std::exchange(resting_, false)) [[unlikely]] {
     for (const auto& sender : links_) sender->link.ring().StopResting();
   }
   size_t received = 0;
@@ -56,15 +58,23 @@ size_t InboundLinks::Receive(size_t budget, PeerFrameSink sink) {
         ReceiveFrom(*links_[turn_], std::min(kFramesATurn, budget - received),
                     sink, enough);
   }
+  if (any_finished_) [[unlikely]]
+    DropFinished();
+  return received;
+}
+
+void InboundLinks::DropFinished() {
+  any_finished_ = false;
   std::erase_if(links_, [](const auto& sender) {
     if (sender->finished) sender->lender->StopFetching();
     return sender->finished;
   });
-  return received;
 }
 
-size_t InboundLinks::ReceiveFrom(Sender& sender, size_t budget,
-                                 PeerFrameSink sink, bool& enough) {
+ABSL_ATTRIBUTE_HOT size_t InboundLinks::ReceiveFrom(Sender& sender,
+                                                    size_t budget,
+                                                    PeerFrameSink sink,
+                                                    bool& enough) {
   RingConsumer& ring = sender.link.ring();
   RingState state = RingState::kRecord;
   size_t received = 0;
@@ -81,12 +91,10 @@ size_t InboundLinks::ReceiveFrom(Sender& sender, size_t budget,
   if (received == 0 ? ring.Publish() : ring.PublishMuch()) {
     sender.link.bell().Ring();
   }
-  if (state == RingState::kBroken) {
+  if (state == RingState::kBroken) [[unlikely]]
     HangUp(sender);
-    sender.finished = true;
-  } else if (state == RingState::kEmpty && sender.hung_up) {
-    sender.finished = true;
-  }
+  if (sender.hung_up && state != RingState::kRecord) [[unlikely]]
+    sender.finished = any_finished_ = true;
   return received;
 }
 

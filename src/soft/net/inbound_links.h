@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "absl/base/attributes.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "base/fd.h"
@@ -72,7 +73,8 @@ class InboundLinks {
 
   size_t ReceiveFrom(Sender& sender, size_t budget, PeerFrameSink sink,
                      bool& enough);
-  void HangUp(Sender& sender);
+  ABSL_ATTRIBUTE_COLD void HangUp(Sender& sender);
+  ABSL_ATTRIBUTE_COLD void DropFinished();
 
   const size_t max_links_;
   const bool fetches_;
@@ -82,6 +84,7 @@ class InboundLinks {
   uint32_t next_id_ = 0;
   bool invites_ = true;
   bool resting_ = false;
+  bool any_finished_ = false;
 };
 
 }  // namespace nd::soft

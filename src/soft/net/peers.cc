@@ -4,6 +4,8 @@
 #include <cerrno>
 #include <chrono>
 
+#include "absl/base/attributes.h"
+
 namespace nd::soft {
 namespace {
 
@@ -34,12 +36,14 @@ constexpr size_t kRoomOfNobody = 16;
 
 Peers::Peer& Peers::PeerAt(uint32_t slot) {
   auto& peer = peers_[slot % peers_.size()];
-  if (peer == nullptr) peer = std::make_unique<Peer>();
+  if (peer == nullptr) [[unlikely]]
+    peer = std::make_unique<Peer>();
   return *peer;
 }
 
 Peers::Way Peers::WayTo(uint32_t slot, Peer& peer, Instant now) {
-  if (peer.link.has_value()) return Way::kRing;
+  if (peer.link.has_value()) [[likely]]
+    return Way::kRing;
   if (now < peer.absent_until) return Way::kNone;
   if (now < peer.busy_until) return Way::kBusy;
   if (now < peer.datagrams_until) return Way::kDatagrams;
@@ -92,10 +96,10 @@ Peers::Way Peers::OnSendError(uint32_t slot, Peer& peer, int error,
   }
 }
 
-size_t Peers::Room(uint32_t slot, Instant now) {
+ABSL_ATTRIBUTE_HOT size_t Peers::Room(uint32_t slot, Instant now) {
   Peer& peer = PeerAt(slot);
   const Way way = WayTo(slot, peer, now);
-  if (const size_t room = RoomOn(way, peer); room > 0) {
+  if (const size_t room = RoomOn(way, peer); room > 0) [[likely]] {
     peer.full_since.reset();
     return room;
   }
@@ -124,8 +128,10 @@ void Peers::RetryAt(Instant at) {
 
 size_t Peers::RoomOn(Way way, Peer& peer) {
   switch (way) {
-    case Way::kRing:
-      return peer.link->ring().HasRoom(FrameBytesOf(ring_bytes_)) ? 1 : 0;
+    [[likely]] case Way::kRing : return peer.link->ring().HasRoom(
+                                     FrameBytesOf(ring_bytes_))
+        ? 1
+        : 0;
     case Way::kDatagrams:
       return 1;
     case Way::kBusy:
@@ -136,17 +142,19 @@ size_t Peers::RoomOn(Way way, Peer& peer) {
   return 0;
 }
 
-bool Peers::Send(uint32_t slot, Instant now, const FrameHeader& header,
-                 const PacketSource& packet) {
+ABSL_ATTRIBUTE_HOT bool Peers::Send(uint32_t slot, Instant now,
+                                    const FrameHeader& header,
+                                    const PacketSource& packet) {
   Peer& peer = PeerAt(slot);
   switch (WayTo(slot, peer, now)) {
-    case Way::kRing: {
+    [[likely]] case Way::kRing : {
       const bool same = peer.ends.AreOf(header.path);
       const size_t header_bytes =
           same ? FrameHeader::kShortSize : FrameHeader::kSize;
       const auto record =
           peer.link->ring().Reserve(header_bytes + packet.size());
-      if (record.empty()) return false;
+      if (record.empty()) [[unlikely]]
+        return false;
       WriteFrame(header, packet, record);
       peer.link->ring().Commit();
       if (!same) {
@@ -190,7 +198,7 @@ bool Peers::SendDatagram(uint32_t slot, Peer& peer, Instant now,
   return true;
 }
 
-void Peers::Flush() {
+ABSL_ATTRIBUTE_HOT void Peers::Flush() {
   for (const uint32_t slot : unpublished_) {
     Peer& peer = PeerAt(slot);
     peer.unpublished = false;
@@ -232,7 +240,8 @@ void Peers::DropLink(Peer& peer) {
 }
 
 void Peers::OnTime(Instant now) {
-  if (!retry_at_.has_value() || now < *retry_at_) return;
+  if (!retry_at_.has_value() || now < *retry_at_) [[likely]]
+    return;
   retry_at_.reset();
   LookAtSuspects(now);
 }

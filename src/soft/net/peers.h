@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/attributes.h"
 #include "base/clock.h"
 #include "soft/net/copy_race.h"
 #include "soft/net/counters.h"
@@ -97,10 +98,12 @@ class Peers {
   Way WayTo(uint32_t slot, Peer& peer, Instant now);
   size_t RoomOn(Way way, Peer& peer);
   void RetryAt(Instant at);
-  Way Connect(uint32_t slot, Peer& peer, Instant now);
+  ABSL_ATTRIBUTE_COLD Way Connect(uint32_t slot, Peer& peer, Instant now);
   Way OnSendError(uint32_t slot, Peer& peer, int error, Instant now);
-  bool SendDatagram(uint32_t slot, Peer& peer, Instant now,
-                    const FrameHeader& header, const PacketSource& packet);
+  ABSL_ATTRIBUTE_NOINLINE bool SendDatagram(uint32_t slot, Peer& peer,
+                                            Instant now,
+                                            const FrameHeader& header,
+                                            const PacketSource& packet);
   static void TellRace(Peer& peer, const PacketSource& packet, Instant now);
   void DropLink(Peer& peer);
   void LookAtSuspects(Instant now);

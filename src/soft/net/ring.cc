@@ -4,6 +4,8 @@
 #include <bit>
 #include <new>
 
+#include "absl/base/attributes.h"
+
 namespace nd::soft {
 namespace {
 
@@ -60,7 +62,8 @@ bool RingProducer::FitsAt(uint64_t head, size_t need) const {
 
 bool RingProducer::HasRoom(size_t record_bytes) {
   const size_t need = SpaceFor(record_bytes);
-  if (FitsAt(head_, need)) return true;
+  if (FitsAt(head_, need)) [[likely]]
+    return true;
   head_ = control_.head.load(std::memory_order_acquire);
   if (FitsAt(head_, need)) return true;
   // Either the consumer sees that we starve, or we see what it has freed.
@@ -69,14 +72,15 @@ bool RingProducer::HasRoom(size_t record_bytes) {
   return FitsAt(head_, need);
 }
 
-std::span<std::byte> RingProducer::Reserve(size_t record_bytes) {
+ABSL_ATTRIBUTE_HOT std::span<std::byte> RingProducer::Reserve(
+    size_t record_bytes) {
   const size_t need = SpaceFor(record_bytes);
-  if (!FitsAt(head_, need)) {
+  if (!FitsAt(head_, need)) [[unlikely]] {
     head_ = control_.head.load(std::memory_order_acquire);
     if (!FitsAt(head_, need)) return {};
   }
   if (const size_t to_end = data_.size() - Position(data_, tail_);
-      to_end < need) {
+      to_end < need) [[unlikely]] {
     Say(kSkip);
     tail_ += to_end;
   }
@@ -100,7 +104,7 @@ void RingProducer::Commit() {
       .store(kNothing, std::memory_order_relaxed);
 }
 
-bool RingProducer::Publish() {
+ABSL_ATTRIBUTE_HOT bool RingProducer::Publish() {
   if (published_ == tail_) return false;
   control_.tail.store(tail_, std::memory_order_relaxed);
   // Either the consumer sees this, or we see that it rests.
@@ -119,21 +123,24 @@ bool RingConsumer::empty() const {
              .load(std::memory_order_relaxed) == kNothing;
 }
 
-RingState RingConsumer::Peek(std::span<const std::byte>& record) {
+ABSL_ATTRIBUTE_HOT RingState
+RingConsumer::Peek(std::span<const std::byte>& record) {
   size_t skipped = 0;
   size_t position = Position(data_, head_);
   uint32_t word = WordAt(data_, position).load(std::memory_order_acquire);
   if (word == kNothing) return RingState::kEmpty;
-  if (word == kSkip) {
+  if (word == kSkip) [[unlikely]] {
     skipped = data_.size() - position;
     position = 0;
     word = WordAt(data_, 0).load(std::memory_order_relaxed);
     if (word == kNothing) return RingState::kBroken;
   }
   const uint32_t length = word - 1;
-  if (length > data_.size()) return RingState::kBroken;
+  if (length > data_.size()) [[unlikely]]
+    return RingState::kBroken;
   const size_t need = SpaceFor(length);
-  if (need > data_.size() - position) return RingState::kBroken;
+  if (need > data_.size() - position) [[unlikely]]
+    return RingState::kBroken;
   record = data_.subspan(position + kAlign, length);
   peeked_ = skipped + need;
   return RingState::kRecord;
@@ -161,7 +168,8 @@ bool RingConsumer::Publish() {
   published_ = head_;
   // Either the producer sees this, or we see that it starves.
   control_.head.store(head_, std::memory_order_seq_cst);
-  if (control_.starved.load(std::memory_order_seq_cst) == 0) return false;
+  if (control_.starved.load(std::memory_order_seq_cst) == 0) [[likely]]
+    return false;
   const uint64_t used = control_.tail.load(std::memory_order_relaxed) - head_;
   if (used > data_.size() / 2) return false;
   return control_.starved.exchange(0, std::memory_order_seq_cst) != 0;

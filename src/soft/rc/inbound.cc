@@ -1,5 +1,6 @@
 #include "soft/rc/inbound.h"
 
+#include "absl/base/attributes.h"
 #include "soft/rc/segments.h"
 
 namespace nd::soft {
@@ -26,17 +27,23 @@ void Inbound::Reset() {
   receive_.reset();
 }
 
-Outcome Inbound::OnPacket(const Packet& packet) {
-  if (!InSequence(packet)) return {Verdict::kInvalidRequest};
-  if (!Permitted(packet)) return {Verdict::kInvalidRequest};
+ABSL_ATTRIBUTE_HOT Outcome Inbound::OnPacket(const Packet& packet) {
+  if (!InSequence(packet)) [[unlikely]]
+    return {Verdict::kInvalidRequest};
+  if (!Permitted(packet)) [[unlikely]]
+    return {Verdict::kInvalidRequest};
   Message message = message_.value_or(
       Message{.kind = packet.facts().kind, .reth = packet.reth});
-  if (!LengthFits(packet, message)) return {Verdict::kInvalidRequest};
-  if (!ReceiveReady(packet)) return {Verdict::kNotReady};
+  if (!LengthFits(packet, message)) [[unlikely]]
+    return {Verdict::kInvalidRequest};
+  if (!ReceiveReady(packet)) [[unlikely]]
+    return {Verdict::kNotReady};
   const Outcome receive = CheckReceive(packet, message);
-  if (receive.verdict != Verdict::kExecuted) return receive;
+  if (receive.verdict != Verdict::kExecuted) [[unlikely]]
+    return receive;
   const Verdict placed = Place(packet, message);
-  if (placed != Verdict::kExecuted) return {placed};
+  if (placed != Verdict::kExecuted) [[unlikely]]
+    return {placed};
   message.arrived += packet.payload_bytes();
   message_ = message;
   return packet.facts().last ? Finish(packet, message) : Outcome{};
@@ -74,16 +81,19 @@ bool Inbound::Permitted(const Packet& packet) const {
 // IBA C9-92, C9-94: full packets but for the last, which is not empty in a
 // message of several; a WRITE brings what its first packet announced, 2^31
 // bytes at most.
-bool Inbound::LengthFits(const Packet& packet, const Message& message) const {
+ABSL_ATTRIBUTE_HOT bool Inbound::LengthFits(const Packet& packet,
+                                            const Message& message) const {
   const OpcodeFacts& facts = packet.facts();
   const size_t most = size_t{packet.packets} * attributes_.mtu_bytes;
   const size_t least = most - attributes_.mtu_bytes;
   const size_t bytes = packet.payload_bytes();
   const bool empty_message = facts.first && packet.packets == 1;
   if (!facts.last && bytes != most) return false;
-  if (bytes > most || (!empty_message && bytes <= least)) return false;
+  if (bytes > most || (!empty_message && bytes <= least)) [[unlikely]]
+    return false;
   const uint64_t arrived = message.arrived + bytes;
-  if (arrived > kMaxMessageBytes) return false;
+  if (arrived > kMaxMessageBytes) [[unlikely]]
+    return false;
   if (facts.kind == PacketKind::kSend) return true;
   if (message.reth.length > kMaxMessageBytes) return false;
   return facts.last ? arrived == message.reth.length
@@ -99,11 +109,11 @@ bool Inbound::ReceiveReady(const Packet& packet) {
 Outcome Inbound::CheckReceive(const Packet& packet,
                               const Message& message) const {
   if (message.kind != PacketKind::kSend) return {};
-  if (receive_->fault != IBV_WC_SUCCESS) {
+  if (receive_->fault != IBV_WC_SUCCESS) [[unlikely]] {
     return {Verdict::kOperationalError, receive_->fault};
   }
   const uint64_t room = TotalBytes(receive_->segments);
-  if (message.arrived + packet.payload_bytes() > room) {
+  if (message.arrived + packet.payload_bytes() > room) [[unlikely]] {
     return {Verdict::kInvalidRequest, IBV_WC_LOC_LEN_ERR};
   }
   return {};
@@ -134,7 +144,7 @@ Verdict Inbound::PlaceWrite(const Packet& packet, const Message& message) {
 
 Outcome Inbound::Finish(const Packet& packet, const Message& message) {
   if (packet.facts().headers.ieth &&
-      !ports_.memory.Invalidate(packet.ieth.rkey)) {
+      !ports_.memory.Invalidate(packet.ieth.rkey)) [[unlikely]] {
     return {Verdict::kAccessError, IBV_WC_LOC_ACCESS_ERR};
   }
   message_.reset();

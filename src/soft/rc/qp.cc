@@ -1,5 +1,7 @@
 #include "soft/rc/qp.h"
 
+#include "absl/base/attributes.h"
+
 namespace nd::soft {
 namespace {
 
@@ -89,8 +91,9 @@ void Qp::OnReceivePosted() {
 }
 
 void Qp::OnPacket(const Packet& packet, Instant now) {
-  if (!Accepts(packet)) return;
-  if (state_ == QpState::kRtr && !heard_) {
+  if (!Accepts(packet)) [[unlikely]]
+    return;
+  if (state_ == QpState::kRtr && !heard_) [[unlikely]] {
     ports_.completions.Raise(IBV_EVENT_COMM_EST);
   }
   heard_ = true;
@@ -100,7 +103,7 @@ void Qp::OnPacket(const Packet& packet, Instant now) {
 
 // What is not for it is dropped without an answer (IBA ch. 9, packet header
 // validation).
-bool Qp::Accepts(const Packet& packet) const {
+ABSL_ATTRIBUTE_HOT bool Qp::Accepts(const Packet& packet) const {
   const bool to_group = options_.transport == Transport::kUd &&
                         packet.bth.destination == kMulticastQpn;
   return packet.facts().transport == options_.transport &&

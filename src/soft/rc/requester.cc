@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "absl/base/attributes.h"
 #include "soft/wire/syndrome.h"
 
 namespace nd::soft {
@@ -65,7 +66,7 @@ uint64_t Requester::PositionsOf(const SendWork& work, uint64_t length) const {
   return (length + attributes_.mtu_bytes - 1) / attributes_.mtu_bytes;
 }
 
-void Requester::Post(const SendWork& work) {
+ABSL_ATTRIBUTE_HOT void Requester::Post(const SendWork& work) {
   const uint64_t length =
       std::min(TotalBytes(work.segments), kMaxMessageBytes + 1);
   const uint64_t end = posted_ + PositionsOf(work, length);
@@ -98,7 +99,7 @@ void Requester::Flush() {
 
 // ---- What goes out.
 
-void Requester::Transmit(Instant now, Outbox& outbox) {
+ABSL_ATTRIBUTE_HOT void Requester::Transmit(Instant now, Outbox& outbox) {
   lends_ = outbox.lent_burst_bytes() > 0;
   if (rnr_until_ && now < *rnr_until_) return;
   rnr_until_.reset();
@@ -112,16 +113,17 @@ void Requester::Transmit(Instant now, Outbox& outbox) {
 
 // The work whose packet at send_at_ may go now; runs local works on the way to
 // it. A work with a fault fails once all before it have completed.
-Requester::Request* Requester::NextToSend() {
+ABSL_ATTRIBUTE_HOT Requester::Request* Requester::NextToSend() {
   while (!failed_ && send_index_ < queue_.size()) {
     Request& request = queue_[send_index_];
     if (!MaySend(request)) return nullptr;
     if (const ibv_wc_status fault = LocalFault(request);
-        fault != IBV_WC_SUCCESS) {
+        fault != IBV_WC_SUCCESS) [[unlikely]] {
       if (send_index_ == 0) Fail(fault);
       return nullptr;
     }
-    if (request.work.operation != Operation::kLocal) return &request;
+    if (request.work.operation != Operation::kLocal) [[likely]]
+      return &request;
     ++send_index_;
     RunLocal(request);
   }
@@ -173,8 +175,8 @@ size_t Requester::BurstBytes(const Request& request, const Outbox& outbox) {
 }
 
 // Where what goes out as one now ends.
-uint64_t Requester::EndOfBurst(const Request& request,
-                               const Outbox& outbox) const {
+ABSL_ATTRIBUTE_HOT uint64_t Requester::EndOfBurst(const Request& request,
+                                                  const Outbox& outbox) const {
   const uint64_t end = EndOfPart(request, send_at_);
   if (!reliable() || IsAnswered(request.work.operation) || probing_ ||
       end == request.end) {
@@ -214,7 +216,8 @@ void Requester::RunLocal(Request& request) {
   Retire();
 }
 
-void Requester::SendPart(Request& request, uint64_t up_to, Outbox& outbox) {
+ABSL_ATTRIBUTE_HOT void Requester::SendPart(Request& request, uint64_t up_to,
+                                            Outbox& outbox) {
   switch (request.work.operation) {
     case Operation::kSend:
     case Operation::kWrite:
@@ -256,7 +259,7 @@ Outgoing Requester::MakeData(const Request& request, uint64_t up_to) {
                  .length = request.length};
   packet.imm_dt = {.value = work.immediate};
   packet.ieth = {.rkey = work.invalidate};
-  if (options_.transport == Transport::kUd) {
+  if (options_.transport == Transport::kUd) [[unlikely]] {
     packet.bth.destination = work.address.destination;
     packet.deth = {.qkey = QkeyOf(work), .source = options_.number};
   }
@@ -375,9 +378,10 @@ Slice Requester::PlaceOf(const Packet& packet) const {
               std::min<size_t>(packet.payload_bytes(), read->length - offset)};
 }
 
-void Requester::OnPacket(const Packet& packet, Instant now) {
+ABSL_ATTRIBUTE_HOT void Requester::OnPacket(const Packet& packet, Instant now) {
   const auto position = PositionOf(packet);
-  if (!position) return;
+  if (!position) [[unlikely]]
+    return;
   switch (packet.facts().kind) {
     case PacketKind::kAcknowledge:
       return OnAcknowledge(packet, *position, now);
@@ -411,7 +415,7 @@ void Requester::OnAcknowledge(const Packet& packet, uint64_t position,
 
 // Everything before `end` has arrived there. False: a READ or atomic before it
 // has no answer, which must have been lost; it is not passed over.
-bool Requester::Acknowledge(uint64_t end, Instant now) {
+ABSL_ATTRIBUTE_HOT bool Requester::Acknowledge(uint64_t end, Instant now) {
   uint64_t reached = unacked_;
   for (size_t i = 0; i < queue_.size() && reached < end; ++i) {
     const Request& request = queue_[i];
@@ -528,7 +532,7 @@ void Requester::GoOn(Instant now) {
   }
 }
 
-void Requester::Advance(uint64_t position, Instant now) {
+ABSL_ATTRIBUTE_HOT void Requester::Advance(uint64_t position, Instant now) {
   Widen(position);
   unacked_ = position;
   send_at_ = std::max(send_at_, unacked_);
@@ -602,7 +606,7 @@ void Requester::GoBack() {
   ack_deadline_.reset();
 }
 
-void Requester::Retire() {
+ABSL_ATTRIBUTE_HOT void Requester::Retire() {
   while (!queue_.empty()) {
     const Request& request = queue_.front();
     const bool waits =

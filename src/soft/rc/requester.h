@@ -107,8 +107,8 @@ class Requester {
   void SendPart(Request& request, uint64_t up_to, Outbox& outbox);
   Outgoing MakeData(const Request& request, uint64_t up_to);
   Qkey QkeyOf(const SendWork& work) const;
-  Outgoing MakeRead(const Request& request) const;
-  Outgoing MakeAtomic(const Request& request) const;
+  ABSL_ATTRIBUTE_NOINLINE Outgoing MakeRead(const Request& request) const;
+  ABSL_ATTRIBUTE_NOINLINE Outgoing MakeAtomic(const Request& request) const;
   bool WantsAck(bool last, uint32_t packets);
   void Sent(Request& request, uint64_t up_to, Instant now);
 
@@ -119,9 +119,11 @@ class Requester {
   ABSL_ATTRIBUTE_COLD void OnNak(NakCode code, uint64_t position, Instant now);
   ABSL_ATTRIBUTE_COLD void OnRnrNak(uint8_t timer_code, uint64_t position,
                                     Instant now);
-  void OnReadResponse(const Packet& packet, uint64_t position, Instant now);
-  void OnAtomicAcknowledge(const Packet& packet, uint64_t position,
-                           Instant now);
+  ABSL_ATTRIBUTE_NOINLINE void OnReadResponse(const Packet& packet,
+                                              uint64_t position, Instant now);
+  ABSL_ATTRIBUTE_NOINLINE void OnAtomicAcknowledge(const Packet& packet,
+                                                   uint64_t position,
+                                                   Instant now);
   bool Acknowledge(uint64_t end, Instant now);
   bool IsNext(uint64_t position, Instant now);
   void Advance(uint64_t position, Instant now);

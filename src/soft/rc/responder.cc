@@ -4,6 +4,7 @@
 #include <atomic>
 #include <utility>
 
+#include "absl/base/attributes.h"
 #include "soft/rc/segments.h"
 #include "soft/wire/syndrome.h"
 
@@ -54,7 +55,7 @@ void Responder::Start() {
 
 // IBA ch. 9, PSN verification: at most 2^23 behind what is expected, it is a
 // repetition.
-void Responder::OnPacket(const Packet& packet) {
+ABSL_ATTRIBUTE_HOT void Responder::OnPacket(const Packet& packet) {
   const int32_t ahead = packet.bth.psn - expected_;
   if (ahead < 0) return OnDuplicate(packet);
   if (ahead == 0) return OnExpected(packet);
@@ -86,7 +87,7 @@ void Responder::OnExpected(const Packet& packet) {
 
 // ---- Requests.
 
-void Responder::OnMessagePacket(const Packet& packet) {
+ABSL_ATTRIBUTE_HOT void Responder::OnMessagePacket(const Packet& packet) {
   const Outcome outcome = inbound_.OnPacket(packet);
   switch (outcome.verdict) {
     case Verdict::kExecuted:
@@ -276,7 +277,7 @@ void Responder::RemoveReply(const Reply* reply) {
 // it for the answer.
 void Responder::Acknowledge() { Answer(Syndrome::Ack(), acknowledged_); }
 
-void Responder::Answer(Syndrome syndrome, Psn psn) {
+ABSL_ATTRIBUTE_HOT void Responder::Answer(Syndrome syndrome, Psn psn) {
   const Reply reply{.syndrome = syndrome, .psn = psn, .msn = msn_};
   if (replies_.empty() || !replies_.back().acknowledges) {
     replies_.Push(reply);
@@ -307,16 +308,16 @@ bool Responder::HasRead(NamesKey names) const {
   return false;
 }
 
-void Responder::Transmit(Outbox& outbox) {
+ABSL_ATTRIBUTE_HOT void Responder::Transmit(Outbox& outbox) {
   while (!replies_.empty() && outbox.room() > 0) {
     if (SendReply(replies_.front(), outbox)) replies_.PopFront();
   }
 }
 
 // False: more of it is to be sent.
-bool Responder::SendReply(Reply& reply, Outbox& outbox) {
+ABSL_ATTRIBUTE_HOT bool Responder::SendReply(Reply& reply, Outbox& outbox) {
   Packet packet;
-  if (reply.acknowledges) {
+  if (reply.acknowledges) [[likely]] {
     packet.bth = MakeBth(Opcode::kRcAcknowledge, reply.psn);
     packet.aeth = {.syndrome = reply.syndrome, .msn = reply.msn};
     outbox.Send({.packet = packet});

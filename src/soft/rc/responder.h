@@ -112,7 +112,8 @@ class Responder {
   void Answer(Syndrome syndrome, Psn psn);
   ABSL_ATTRIBUTE_COLD void Refuse(NakCode code, const Outcome& outcome);
   bool SendReply(Reply& reply, Outbox& outbox);
-  bool SendReadPart(Reply& reply, const Served& served, Outbox& outbox);
+  ABSL_ATTRIBUTE_NOINLINE bool SendReadPart(Reply& reply, const Served& served,
+                                            Outbox& outbox);
   Bth MakeBth(Opcode opcode, Psn psn) const;
   void OnReadLost(const Reply& reply, const Served& served, Psn psn,
                   Outbox& outbox);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "absl/base/attributes.h"
 #include "absl/container/inlined_vector.h"
 
 namespace nd::soft {
@@ -30,8 +31,9 @@ void Scatter(std::span<const std::byte> bytes, Segments segments,
   });
 }
 
-bool ScatterPayload(const Packet& packet, Segments segments, uint64_t offset) {
-  if (packet.far == nullptr) {
+ABSL_ATTRIBUTE_HOT bool ScatterPayload(const Packet& packet, Segments segments,
+                                       uint64_t offset) {
+  if (packet.far == nullptr) [[likely]] {
     Scatter(packet.payload, segments, offset);
     return true;
   }

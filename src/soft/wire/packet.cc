@@ -1,17 +1,23 @@
 #include "soft/wire/packet.h"
 
+#include "absl/base/attributes.h"
+
 namespace nd::soft {
 namespace {
 
 void ReadHeaders(const HeaderSet& has, ByteReader& reader, Packet& packet) {
   if (has == HeaderSet()) return;  // as most packets
-  if (has.deth) packet.deth = Deth::Read(reader);
+  if (has.deth) [[unlikely]]
+    packet.deth = Deth::Read(reader);
   if (has.reth) packet.reth = Reth::Read(reader);
-  if (has.atomic_eth) packet.atomic_eth = AtomicEth::Read(reader);
+  if (has.atomic_eth) [[unlikely]]
+    packet.atomic_eth = AtomicEth::Read(reader);
   if (has.aeth) packet.aeth = Aeth::Read(reader);
-  if (has.atomic_ack_eth) packet.atomic_ack_eth = AtomicAckEth::Read(reader);
+  if (has.atomic_ack_eth) [[unlikely]]
+    packet.atomic_ack_eth = AtomicAckEth::Read(reader);
   if (has.imm_dt) packet.imm_dt = ImmDt::Read(reader);
-  if (has.ieth) packet.ieth = Ieth::Read(reader);
+  if (has.ieth) [[unlikely]]
+    packet.ieth = Ieth::Read(reader);
 }
 
 }  // namespace
@@ -32,20 +38,24 @@ absl::string_view ToString(PacketFault fault) {
   return "unknown";
 }
 
-PacketFault Parse(std::span<const std::byte> bytes, Packet& packet) {
+ABSL_ATTRIBUTE_HOT PacketFault Parse(std::span<const std::byte> bytes,
+                                     Packet& packet) {
   ByteReader reader(bytes);
   packet = {};
   packet.bth = Bth::Read(reader);
-  if (!reader.ok()) return PacketFault::kTooShort;
-  if (packet.bth.version != 0) return PacketFault::kBadVersion;
+  if (!reader.ok()) [[unlikely]]
+    return PacketFault::kTooShort;
+  if (packet.bth.version != 0) [[unlikely]]
+    return PacketFault::kBadVersion;
   const OpcodeFacts& facts = packet.facts();
-  if (!facts.known()) return PacketFault::kUnknownOpcode;
+  if (!facts.known()) [[unlikely]]
+    return PacketFault::kUnknownOpcode;
   ReadHeaders(facts.headers, reader, packet);
-  if (!reader.ok() || reader.remaining() < packet.bth.pad) {
+  if (!reader.ok() || reader.remaining() < packet.bth.pad) [[unlikely]] {
     return PacketFault::kTooShort;
   }
   packet.payload = reader.ReadView(reader.remaining() - packet.bth.pad);
-  if (!facts.payload && !packet.payload.empty()) {
+  if (!facts.payload && !packet.payload.empty()) [[unlikely]] {
     return PacketFault::kStrayPayload;
   }
   return PacketFault::kNone;
@@ -55,17 +65,21 @@ size_t WireBytes(const Packet& packet) {
   return packet.facts().header_bytes() + packet.payload.size() + packet.bth.pad;
 }
 
-void WriteHeaders(const Packet& packet, ByteWriter& writer) {
+ABSL_ATTRIBUTE_HOT void WriteHeaders(const Packet& packet, ByteWriter& writer) {
   const HeaderSet& has = packet.facts().headers;
   packet.bth.Write(writer);
   if (has == HeaderSet()) return;
-  if (has.deth) packet.deth.Write(writer);
+  if (has.deth) [[unlikely]]
+    packet.deth.Write(writer);
   if (has.reth) packet.reth.Write(writer);
-  if (has.atomic_eth) packet.atomic_eth.Write(writer);
+  if (has.atomic_eth) [[unlikely]]
+    packet.atomic_eth.Write(writer);
   if (has.aeth) packet.aeth.Write(writer);
-  if (has.atomic_ack_eth) packet.atomic_ack_eth.Write(writer);
+  if (has.atomic_ack_eth) [[unlikely]]
+    packet.atomic_ack_eth.Write(writer);
   if (has.imm_dt) packet.imm_dt.Write(writer);
-  if (has.ieth) packet.ieth.Write(writer);
+  if (has.ieth) [[unlikely]]
+    packet.ieth.Write(writer);
 }
 
 void Write(const Packet& packet, ByteWriter& writer) {

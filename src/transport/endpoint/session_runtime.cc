@@ -5,6 +5,7 @@
 #include <cassert>
 #include <utility>
 
+#include "absl/base/attributes.h"
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/status.h"
@@ -257,7 +258,7 @@ bool SessionRuntime::parted() const {
   return core_->ended() && std::ranges::all_of(links_, is_free);
 }
 
-void SessionRuntime::OnCall() {
+ABSL_ATTRIBUTE_HOT void SessionRuntime::OnCall() {
   called_ = true;
   if (!in_turn_) hub_.engine().Wake(*this);
 }
@@ -284,11 +285,12 @@ bool SessionRuntime::TakeCmEvents() {
   return any;
 }
 
-bool SessionRuntime::TakeCompletions(Instant& now) {
-  if (queue_failed_) return false;
+ABSL_ATTRIBUTE_HOT bool SessionRuntime::TakeCompletions(Instant& now) {
+  if (queue_failed_) [[unlikely]]
+    return false;
   assert(put_off_ == 0);
   const absl::StatusOr<size_t> count = cq_->Poll(completions_);
-  if (!count.ok()) {
+  if (!count.ok()) [[unlikely]] {
     FailQueue(count.status());
     return true;
   }
@@ -313,7 +315,8 @@ bool SessionRuntime::TakeCompletions(Instant& now) {
   return true;
 }
 
-void SessionRuntime::HandOn(const verbs::Completion& completion, Instant now) {
+ABSL_ATTRIBUTE_HOT void SessionRuntime::HandOn(
+    const verbs::Completion& completion, Instant now) {
   for (const LinkSlot& link : links_) {
     if (link.carrier != nullptr && link.carrier->qp() == completion.qp) {
       return link.carrier->OnCompletion(completion, now);
@@ -339,7 +342,8 @@ bool SessionRuntime::AdvanceLinks(Instant now) {
   for (LinkSlot& link : links_) {
     if (link.carrier == nullptr || link.sets_up) continue;
     any |= link.carrier->Advance(now);
-    if (!link.carrier->finished()) continue;
+    if (!link.carrier->finished()) [[likely]]
+      continue;
     link.carrier.reset();
     link.id.reset();
     any = true;
@@ -347,29 +351,25 @@ bool SessionRuntime::AdvanceLinks(Instant now) {
   return any;
 }
 
-bool SessionRuntime::PumpAll(Instant now) {
-  bool took = false;
-  bool again = false;
+ABSL_ATTRIBUTE_HOT bool SessionRuntime::PumpAll(Instant now) {
+  const bool took = TakePutOff(now);  // before the carriers that it is of go
   do {
     core_->Pump(now);
     called_ = false;  // Pump has seen to what its callbacks have called
     TellOwner();
-    again = TakePutOff(now);  // before the carriers that it is of go
-    took |= again;
-    again |= AdvanceLinks(now);
-  } while (again || called_);
+  } while (AdvanceLinks(now) || called_);
   pump_due_ = false;
   pump_at_ = NextDeadline();
   return took;
 }
 
-void SessionRuntime::Hasten() {
+ABSL_ATTRIBUTE_HOT void SessionRuntime::Hasten() {
   if (called_) core_->SendFirst();
 }
 
-bool SessionRuntime::Turn(Instant now) {
+ABSL_ATTRIBUTE_HOT bool SessionRuntime::Turn(Instant now) {
   in_turn_ = true;
-  if (memory_->copying()) {
+  if (memory_->copying()) [[unlikely]] {
     memory_->TakeCopied([this](uint32_t stage) {
       core_->OnCopied(stage);
       called_ = true;
@@ -387,11 +387,14 @@ bool SessionRuntime::Turn(Instant now) {
   if (came) {
     pump_due_ = true;
     core_->Deliver(now);
-    if (called_) took |= PumpAll(now);
+    if (called_) {
+      core_->SendFirst();
+      took |= PumpAll(now);
+    }
   }
   in_turn_ = false;
   // The last call: it may be destroyed by it.
-  if (on_idle_ && idle()) {
+  if (on_idle_ && idle()) [[unlikely]] {
     const std::function<void()> on_idle = on_idle_;
     on_idle();
   }
@@ -400,26 +403,28 @@ bool SessionRuntime::Turn(Instant now) {
 }
 
 void SessionRuntime::TellOwner() {
-  if (std::exchange(stream_opened_, false)) {
+  if (std::exchange(stream_opened_, false)) [[unlikely]] {
     if (owner_ != nullptr) {
       owner_->OnStreamOpened();
     } else {
       while (Stream* const stream = core_->AcceptStream()) stream->Close();
     }
   }
-  for (uint32_t free = std::exchange(free_links_, 0); free != 0;
-       free &= free - 1) {
-    if (owner_ != nullptr) {
-      owner_->OnLinkFree(static_cast<uint32_t>(std::countr_zero(free)));
+  if (free_links_ != 0) [[unlikely]] {
+    for (uint32_t free = std::exchange(free_links_, 0); free != 0;
+         free &= free - 1) {
+      if (owner_ != nullptr) {
+        owner_->OnLinkFree(static_cast<uint32_t>(std::countr_zero(free)));
+      }
     }
   }
-  if (ended_) {
+  if (ended_) [[unlikely]] {
     const absl::Status why = *std::exchange(ended_, std::nullopt);
     if (owner_ != nullptr) owner_->OnEnded(why);
   }
 }
 
-Instant SessionRuntime::NextDeadline() const {
+ABSL_ATTRIBUTE_HOT Instant SessionRuntime::NextDeadline() const {
   Instant next = core_->NextDeadline();
   for (const LinkSlot& link : links_) {
     if (link.carrier != nullptr && link.carrier->ending()) {

@@ -2,6 +2,8 @@
 
 #include <cassert>
 
+#include "absl/base/attributes.h"
+
 namespace nd::transport {
 namespace {
 
@@ -68,9 +70,12 @@ void VerbsCarrier::Chain(size_t elements) {
   if (++chained_ == kChain) Flush();
 }
 
-void VerbsCarrier::Send(uint64_t serial, std::span<std::byte> bytes,
-                        std::span<const LocalPiece> more, bool signal) {
-  if (!takes()) return;
+ABSL_ATTRIBUTE_HOT void VerbsCarrier::Send(uint64_t serial,
+                                           std::span<std::byte> bytes,
+                                           std::span<const LocalPiece> more,
+                                           bool signal) {
+  if (!takes()) [[unlikely]]
+    return;
   verbs::SendRequest& request = Next(IBV_WR_SEND, serial, signal);
   Pieces& pieces = pieces_[chained_];
   pieces[0] = ElementOf({bytes.data(), bytes.size(), send_slots_.lkey()});
@@ -122,10 +127,9 @@ void VerbsCarrier::Read(uint64_t serial, const LocalPiece& into,
 void VerbsCarrier::Atomic(uint64_t serial, const LocalPiece& into,
                           const RemotePlace& at, const AtomicRequest& what) {
   if (!takes()) return;
-  verbs::SendRequest& request =
-      Next(what.compare ? IBV_WR_ATOMIC_CMP_AND_SWP
-                        : IBV_WR_ATOMIC_FETCH_AND_ADD,
-           serial, true);
+  verbs::SendRequest& request = Next(
+      what.compare ? IBV_WR_ATOMIC_CMP_AND_SWP : IBV_WR_ATOMIC_FETCH_AND_ADD,
+      serial, true);
   request.remote_addr = at.address;
   request.rkey = at.rkey;
   request.compare_add = what.compare_add;
@@ -134,21 +138,24 @@ void VerbsCarrier::Atomic(uint64_t serial, const LocalPiece& into,
   Chain(1);
 }
 
-void VerbsCarrier::PostReceive(ReceiveSlot& slot) {
-  if (shut_) return;
+ABSL_ATTRIBUTE_HOT void VerbsCarrier::PostReceive(ReceiveSlot& slot) {
+  if (shut_) [[unlikely]]
+    return;
   const ibv_sge sge{.addr = reinterpret_cast<uintptr_t>(slot.memory.data),
                     .length = options_.slot_size,
                     .lkey = slot.memory.lkey};
   const size_t elements = options_.ring_places == 0 ? 1 : 0;
   const absl::Status posted = qp_->PostReceive(0, {&sge, elements});
-  if (!posted.ok() && refused_.ok()) refused_ = posted;
+  if (!posted.ok() && refused_.ok()) [[unlikely]]
+    refused_ = posted;
 }
 
-void VerbsCarrier::Flush() {
+ABSL_ATTRIBUTE_HOT void VerbsCarrier::Flush() {
   if (chained_ == 0) return;
   const absl::Status posted =
       qp_->Post(std::span(chain_).first(std::exchange(chained_, 0)));
-  if (!posted.ok() && refused_.ok()) refused_ = posted;
+  if (!posted.ok() && refused_.ok()) [[unlikely]]
+    refused_ = posted;
 }
 
 void VerbsCarrier::Shut() {
@@ -159,8 +166,9 @@ void VerbsCarrier::Shut() {
 
 bool VerbsCarrier::Advance(Instant now) {
   if (finished_) return false;
-  if (!shut_) {
-    if (refused_.ok()) return false;
+  if (!shut_) [[likely]] {
+    if (refused_.ok()) [[likely]]
+      return false;
     core_.LoseLink(options_.link, refused_);
     return true;
   }
@@ -174,9 +182,9 @@ bool VerbsCarrier::Advance(Instant now) {
   return true;
 }
 
-void VerbsCarrier::OnCompletion(const verbs::Completion& completion,
-                                Instant now) {
-  if (!completion.ok()) {
+ABSL_ATTRIBUTE_HOT void VerbsCarrier::OnCompletion(
+    const verbs::Completion& completion, Instant now) {
+  if (!completion.ok()) [[unlikely]] {
     // The flush is not the cause, and what it follows is reported, too.
     if (completion.status != IBV_WC_WR_FLUSH_ERR || !shut_) {
       const absl::Status why = completion.ToStatus();

@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <limits>
 
+#include "absl/base/attributes.h"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 
@@ -160,7 +161,7 @@ bool Engine::RunUntil(absl::FunctionRef<bool()> done, Instant deadline) {
   }
 }
 
-bool Engine::Poll() {
+ABSL_ATTRIBUTE_HOT bool Engine::Poll() {
   assert(!in_poll_);
   in_poll_ = true;
   ++statistics_.turns;
@@ -180,7 +181,7 @@ bool Engine::Poll() {
   return busy;
 }
 
-bool Engine::TurnAll(Instant now) {
+ABSL_ATTRIBUTE_HOT bool Engine::TurnAll(Instant now) {
   bool busy = false;
   // Turns add and remove, and destroy what they remove.
   for (size_t i = 0; i < polled_.size(); ++i) {

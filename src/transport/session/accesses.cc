@@ -308,7 +308,6 @@ void SessionCore::QueueNotify(Stream& stream, AccessOperation& operation) {
 }
 
 void SessionCore::RetryNotified() {
-  if (want_access_.empty()) return;
   std::swap(want_access_, wanted_access_);
   for (Stream* const stream : wanted_access_) {
     stream->access_wanted_ = false;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "absl/base/attributes.h"
 #include "absl/strings/str_cat.h"
 #include "transport/session/session_core.h"
 
@@ -59,7 +60,8 @@ ReceiveSlot& SessionCore::TakeFreeSlot() {
 // After a packet: its slot, or another one if it is on loan, is posted again,
 // as soon as what answers it has been sent. There is another one, or it would
 // not have been loaned (MayLoan).
-void SessionCore::ReplaceSlot(Link& link, ReceiveSlot& slot) {
+ABSL_ATTRIBUTE_HOT void SessionCore::ReplaceSlot(Link& link,
+                                                 ReceiveSlot& slot) {
   const bool up =
       link.state == Link::State::kUp || link.state == Link::State::kWaiting;
   if (up) {
@@ -265,7 +267,7 @@ void SessionCore::ChooseCarriers() {
   }
 }
 
-void SessionCore::KeepAlive(Instant now) {
+ABSL_ATTRIBUTE_HOT void SessionCore::KeepAlive(Instant now) {
   for (Link& link : links_) {
     if (link.state == Link::State::kAborting && now >= link.abort_by) {
       LoseLink(link.index, end_);

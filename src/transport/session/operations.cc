@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <thread>
 
+#include "absl/base/attributes.h"
 #include "base/asymmetric_barrier.h"
 
 namespace nd {
@@ -36,7 +37,7 @@ void Operation::Wait() const {
 
 namespace nd::transport {
 
-void OperationQueue::Add(Operation& operation) {
+ABSL_ATTRIBUTE_HOT void OperationQueue::Add(Operation& operation) {
   assert(operation.queue_ == nullptr);
   operation.queue_ = this;
   operation.previous_ = last_;
@@ -54,7 +55,7 @@ void OperationQueue::AddFirst(Operation& operation) {
   first_ = &operation;
 }
 
-void OperationQueue::Remove(Operation& operation) {
+ABSL_ATTRIBUTE_HOT void OperationQueue::Remove(Operation& operation) {
   OperationQueue* const queue = std::exchange(operation.queue_, nullptr);
   if (queue == nullptr) return;
   (operation.previous_ == nullptr ? queue->first_
@@ -117,14 +118,14 @@ Submission& OperationAccess::Submit(Operation& operation, Stream* stream,
 // Whoever waits may destroy it once it is done. That somebody waits is mostly
 // not so, and looked at without a barrier of this thread's: it would wait until
 // all that the thread has stored before is seen.
-void OperationAccess::Finish(Operation& operation) {
+ABSL_ATTRIBUTE_HOT void OperationAccess::Finish(Operation& operation) {
   assert(operation.queue_ == nullptr);
   const Operation::Callback callback = operation.callback_;
   void* const context = operation.context_;
   std::atomic<Operation::State>& state = operation.state_;
   state.store(Operation::State::kDone, std::memory_order_release);
   LightBarrier();
-  if (g_waiting.load(std::memory_order_relaxed) != 0) {
+  if (g_waiting.load(std::memory_order_relaxed) != 0) [[unlikely]] {
     FullBarrier();  // notify_all has none
     state.notify_all();
   }

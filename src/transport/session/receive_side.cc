@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cstring>
 
+#include "absl/base/attributes.h"
 #include "absl/strings/str_cat.h"
 
 namespace nd::transport {
@@ -21,14 +22,15 @@ uint64_t RoundUp(uint64_t bytes) {
 }  // namespace
 
 bool ReceiveSide::Charge(uint64_t cost) {
-  if (finished_ || received_ + cost > told_) return false;
+  if (finished_ || received_ + cost > told_) [[unlikely]]
+    return false;
   received_ += cost;
   return true;
 }
 
-bool ReceiveSide::AddMessage(ReceiveSlot& slot,
-                             std::span<const std::byte> bytes, bool keep,
-                             bool notifies) {
+ABSL_ATTRIBUTE_HOT bool ReceiveSide::AddMessage(
+    ReceiveSlot& slot, std::span<const std::byte> bytes, bool keep,
+    bool notifies) {
   const uint64_t cost = kMessageCost + bytes.size();
   if (!Charge(cost)) return false;
   Record& record = records_.Push();
@@ -43,12 +45,12 @@ bool ReceiveSide::AddMessage(ReceiveSlot& slot,
            next_ + 1 == records_.end() && !notifies &&
            bytes.size() <= waiting->into().bytes.size();
   };
-  if (ended_) {
+  if (ended_) [[unlikely]] {
     Drop(record);
     PopReleased();
     return true;
   }
-  if (keep || at_once()) {
+  if (keep || at_once()) [[likely]] {
     record.slot = &slot;
     ++slot.loans;
   } else {
@@ -127,7 +129,7 @@ bool ReceiveSide::CancelRequest(uint32_t transfer) {
   return ended_;
 }
 
-void ReceiveSide::Receive(ReceiveOperation& operation) {
+ABSL_ATTRIBUTE_HOT void ReceiveSide::Receive(ReceiveOperation& operation) {
   receivers_.Add(operation);
   Match();
 }
@@ -145,7 +147,7 @@ void ReceiveSide::Cancel(Operation& operation, absl::Status why) {
   Match();
 }
 
-void ReceiveSide::Release(uint64_t number) {
+ABSL_ATTRIBUTE_HOT void ReceiveSide::Release(uint64_t number) {
   Record& record = records_[number];
   assert(record.state == State::kLoaned);
   Drop(record);
@@ -205,7 +207,7 @@ std::string ReceiveSide::Describe() const {
   return text;
 }
 
-void ReceiveSide::Match() {
+ABSL_ATTRIBUTE_HOT void ReceiveSide::Match() {
   lack_ = Lack::kNothing;
   while (MatchFirst()) continue;
   GrantAhead();
@@ -213,7 +215,7 @@ void ReceiveSide::Match() {
 
 // Goes on with the first operation that waits and the first message that is
 // nobody's. False when there is nothing more to do now.
-bool ReceiveSide::MatchFirst() {
+ABSL_ATTRIBUTE_HOT bool ReceiveSide::MatchFirst() {
   auto* const operation = static_cast<ReceiveOperation*>(receivers_.first());
   if (operation == nullptr) return false;
   loans_ = operation->loan();
@@ -234,8 +236,7 @@ bool ReceiveSide::MatchFirst() {
     case State::kReleased:
       ++next_;
       return true;
-    case State::kFinish:
-      OperationQueue::Remove(*operation);
+      [[unlikely]] case State::kFinish : OperationQueue::Remove(*operation);
       host_.Done(*operation, behind_last_);
       return true;
   }
@@ -245,7 +246,7 @@ bool ReceiveSide::MatchFirst() {
 // False, and the operation is done, if the message is too long for it.
 bool ReceiveSide::Fits(const Record& record, ReceiveOperation& operation) {
   if (operation.loan() || record.notifies ||
-      record.size <= operation.into().bytes.size()) {
+      record.size <= operation.into().bytes.size()) [[likely]] {
     return true;
   }
   OperationQueue::Remove(operation);
@@ -330,16 +331,18 @@ void ReceiveSide::GrantAhead() {
   const uint64_t end = std::min(records_.end(), next_ + kMaxAhead);
   for (uint64_t i = next_; i < end; ++i) {
     Record& record = records_[i];
-    if (record.state != State::kWaiting) continue;
+    if (record.state != State::kWaiting) [[likely]]
+      continue;
     if (!GrantBuffer(record, i, true).ok()) return;
   }
 }
 
-void ReceiveSide::Deliver(Record& record, ReceiveOperation& operation) {
+ABSL_ATTRIBUTE_HOT void ReceiveSide::Deliver(Record& record,
+                                             ReceiveOperation& operation) {
   const uint64_t number = next_++;
   if (record.ahead) host_.NoLongerAhead(record.size);
   record.ahead = false;
-  if (record.notifies) {
+  if (record.notifies) [[unlikely]] {
     const auto notify =
         Notify::Parse({record.data, static_cast<size_t>(record.size)});
     OperationAccess::SetSize(operation, 0);
@@ -369,7 +372,7 @@ void ReceiveSide::Deliver(Record& record, ReceiveOperation& operation) {
   host_.Done(operation, absl::OkStatus());
 }
 
-void ReceiveSide::LetGo(Record& record) {
+ABSL_ATTRIBUTE_HOT void ReceiveSide::LetGo(Record& record) {
   ReceiveSlot* const slot = std::exchange(record.slot, nullptr);
   if (slot != nullptr && --slot->loans == 0) host_.SlotReturned(*slot);
   FreePlace(record);
@@ -389,7 +392,7 @@ void ReceiveSide::Drop(Record& record) {
   record.state = State::kReleased;
 }
 
-void ReceiveSide::PopReleased() {
+ABSL_ATTRIBUTE_HOT void ReceiveSide::PopReleased() {
   while (!records_.empty() && records_.front().state == State::kReleased) {
     const Record& record = records_.front();
     returned_ += record.cost;

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 
+#include "absl/base/attributes.h"
 #include "absl/status/status.h"
 #include "transport/frame/frame.h"
 #include "transport/session/carrier.h"
@@ -147,7 +148,8 @@ class ReceiveSide {
   void Match();
   bool MatchFirst();
   bool Fits(const Record& record, ReceiveOperation& operation);
-  bool StartTransfer(Record& record, ReceiveOperation& operation);
+  ABSL_ATTRIBUTE_NOINLINE bool StartTransfer(Record& record,
+                                             ReceiveOperation& operation);
   absl::Status GrantBuffer(Record& record, uint64_t number, bool ahead);
   absl::Status GrantTarget(Record& record, ReceiveOperation& operation);
   void GrantAhead();
@@ -156,7 +158,8 @@ class ReceiveSide {
   void FreePlace(Record& record);
   void Drop(Record& record);
   void PopReleased();
-  void Spill(Record& record, std::span<const std::byte> bytes);
+  ABSL_ATTRIBUTE_NOINLINE void Spill(Record& record,
+                                     std::span<const std::byte> bytes);
 
   Host& host_;
   Stream& stream_;

@@ -3,6 +3,7 @@
 #include <cassert>
 #include <cstring>
 
+#include "absl/base/attributes.h"
 #include "absl/strings/str_cat.h"
 #include "transport/session/session_core.h"
 
@@ -32,23 +33,27 @@ absl::Status StatusOf(const Reason& reason, std::string_view who) {
 // The receive that something has come into; null where it is not looked at.
 ReceiveSlot* SessionCore::TakeReceive(Link& link, Instant now) {
   SetNow(now);
-  if (link.receives.empty()) return nullptr;
+  if (link.receives.empty()) [[unlikely]]
+    return nullptr;
   ReceiveSlot& slot = *link.receives.front();
   link.receives.PopFront();
   link.heard = now;
   link.pinged = link.ping_due = false;
-  if (state_ == State::kOpen && !link.deaf) return &slot;
+  if (state_ == State::kOpen && !link.deaf) [[likely]]
+    return &slot;
   ReplaceSlot(link, slot);
   return nullptr;
 }
 
-void SessionCore::OnPacket(uint32_t index, size_t bytes, Instant now) {
+ABSL_ATTRIBUTE_HOT void SessionCore::OnPacket(uint32_t index, size_t bytes,
+                                              Instant now) {
   Link& link = links_[index];
   ReceiveSlot* const taken = TakeReceive(link, now);
-  if (taken == nullptr) return;
+  if (taken == nullptr) [[unlikely]]
+    return;
   ReceiveSlot& slot = *taken;
   const std::span<const std::byte> packet(slot.memory.data, bytes);
-  if (layout_.digest && !DigestsAreRight(packet)) {
+  if (layout_.digest && !DigestsAreRight(packet)) [[unlikely]] {
     link.deaf = true;
     LoseLink(index, absl::DataLossError(absl::StrCat("a packet on link ", index,
                                                      " has a wrong digest")));
@@ -64,7 +69,8 @@ void SessionCore::OnPacket(uint32_t index, size_t bytes, Instant now) {
   while (state_ == State::kOpen && reader.Next(frame)) {
     OnFrame(link, frame, slot);
   }
-  if (state_ == State::kOpen && reader.fault() != PacketFault::kNone) {
+  if (state_ == State::kOpen && reader.fault() != PacketFault::kNone)
+      [[unlikely]] {
     Violate(link, ToString(reader.fault()));
   }
   --slot.loans;
@@ -95,7 +101,7 @@ void SessionCore::OnFrame(Link& link, const FrameView& frame,
                           ReceiveSlot& slot) {
   ++link.counters.frames_received;
   const uint64_t credits = ExpandCount(link.credits, frame.header.credits);
-  if (credits > link.sent + layout_.slots) {
+  if (credits > link.sent + layout_.slots) [[unlikely]] {
     return Violate(link, "credits that go back, or beyond the slots");
   }
   link.credits = credits;
@@ -135,17 +141,19 @@ void SessionCore::OnSequenced(Link& link, const FrameView& frame,
                               ReceiveSlot& slot) {
   const FrameHeader& header = frame.header;
   Lane& lane = LaneOf(header.message_class);
-  if (header.sequence != static_cast<uint32_t>(lane.expected)) {
+  if (header.sequence != static_cast<uint32_t>(lane.expected)) [[unlikely]] {
     return Violate(link, absl::StrCat("frame ", header.sequence, " where ",
                                       lane.expected, " was due"));
   }
   ++lane.expected;
-  if (header.type == FrameType::kGoodbye) return OnGoodbye(link, frame);
-  if (!StreamId::Of(header.stream).IsOf(header.message_class)) {
+  if (header.type == FrameType::kGoodbye) [[unlikely]]
+    return OnGoodbye(link, frame);
+  if (!StreamId::Of(header.stream).IsOf(header.message_class)) [[unlikely]] {
     return Violate(link, "a stream of another class");
   }
-  if (header.type == FrameType::kOpen) return OnOpen(link, frame);
-  if (!WasOpened(header.stream)) {
+  if (header.type == FrameType::kOpen) [[unlikely]]
+    return OnOpen(link, frame);
+  if (!WasOpened(header.stream)) [[unlikely]] {
     return Violate(link,
                    absl::StrCat("stream ", header.stream, " was never opened"));
   }
@@ -190,59 +198,57 @@ void SessionCore::OnOpen(Link& link, const FrameView& frame) {
 void SessionCore::OnStreamFrame(Link& link, Stream& stream,
                                 const FrameView& frame, ReceiveSlot& slot) {
   const char* fault = OnWindow(stream, frame.header.window);
-  if (fault == nullptr) {
-    switch (frame.header.type) {
-      case FrameType::kMessage:
-      case FrameType::kNotify: {
-        const bool notifies = frame.header.type == FrameType::kNotify;
-        if (notifies && !Notify::Parse(frame.payload)) {
-          fault = "a Notify that cannot be read";
-          break;
-        }
-        const bool keep = MayLoan();
-        if (!stream.receiving_.AddMessage(slot, frame.payload, keep,
-                                          notifies)) {
-          fault = "a message beyond the window, or behind the end";
-        }
-        break;
-      }
-      case FrameType::kRequest: {
-        const auto request = Request::Parse(frame.payload);
-        if (!request || request->size <= layout_.eager_limit ||
-            !stream.receiving_.AddRequest(request->transfer, request->size)) {
-          fault = "a Request beyond the window, behind the end, or needless";
-        }
-        break;
-      }
-      case FrameType::kFinish:
-        if (!stream.receiving_.AddFinish()) fault = "a second Finish";
-        break;
-      case FrameType::kReset:
-        fault = OnReset(stream, frame);
-        break;
-      case FrameType::kGrant:
-        fault = OnGrant(stream, frame);
-        break;
-      case FrameType::kWritten:
-        fault = OnWritten(stream, frame);
-        break;
-      case FrameType::kRevoke:
-        fault = OnRevoke(stream, frame);
-        break;
-      default:  // kWindow: the header has it
-        break;
-    }
+  if (fault == nullptr) [[likely]] {
+    fault = frame.header.type == FrameType::kMessage
+                ? OnMessage(stream, frame, slot, false)
+                : OnOtherFrame(stream, frame, slot);
   }
-  if (fault != nullptr) {
+  if (fault != nullptr) [[unlikely]] {
     return Violate(link, absl::StrCat("stream ", stream.id(), ": ", fault));
   }
   stream.AfterReceive();
   MaybeForget(stream);
 }
 
+const char* SessionCore::OnMessage(Stream& stream, const FrameView& frame,
+                                   ReceiveSlot& slot, bool notifies) {
+  return stream.receiving_.AddMessage(slot, frame.payload, MayLoan(), notifies)
+             ? nullptr
+             : "a message beyond the window, or behind the end";
+}
+
+const char* SessionCore::OnOtherFrame(Stream& stream, const FrameView& frame,
+                                      ReceiveSlot& slot) {
+  switch (frame.header.type) {
+    case FrameType::kNotify:
+      if (!Notify::Parse(frame.payload)) return "a Notify that cannot be read";
+      return OnMessage(stream, frame, slot, true);
+    case FrameType::kRequest: {
+      const auto request = Request::Parse(frame.payload);
+      if (!request || request->size <= layout_.eager_limit ||
+          !stream.receiving_.AddRequest(request->transfer, request->size)) {
+        return "a Request beyond the window, behind the end, or needless";
+      }
+      return nullptr;
+    }
+    case FrameType::kFinish:
+      return stream.receiving_.AddFinish() ? nullptr : "a second Finish";
+    case FrameType::kReset:
+      return OnReset(stream, frame);
+    case FrameType::kGrant:
+      return OnGrant(stream, frame);
+    case FrameType::kWritten:
+      return OnWritten(stream, frame);
+    case FrameType::kRevoke:
+      return OnRevoke(stream, frame);
+    default:  // kWindow: the header has it
+      return nullptr;
+  }
+}
+
 const char* SessionCore::OnWindow(Stream& stream, uint32_t window) {
   const uint64_t limit = ExpandCount(stream.send_limit_, window);
-  if (limit > stream.sent_cost_ + layout_.stream_window) {
+  if (limit > stream.sent_cost_ + layout_.stream_window) [[unlikely]] {
     return "a window that goes back, or beyond what was agreed";
   }
   if (limit == stream.send_limit_) return nullptr;

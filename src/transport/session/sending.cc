@@ -3,6 +3,7 @@
 #include <cassert>
 #include <cstring>
 
+#include "absl/base/attributes.h"
 #include "transport/session/session_core.h"
 
 namespace nd::transport {
@@ -77,9 +78,8 @@ void SessionCore::SendControls(Link& link) {
   }
 }
 
-SessionCore::Entry& SessionCore::QueueEntry(Stream* stream,
-                                            MessageClass message_class,
-                                            FrameType type) {
+ABSL_ATTRIBUTE_HOT SessionCore::Entry& SessionCore::QueueEntry(
+    Stream* stream, MessageClass message_class, FrameType type) {
   if (stream != nullptr) ++stream->references_;
   Entry& entry = LaneOf(message_class).entries.Push();
   entry.type = type;
@@ -103,25 +103,26 @@ template void SessionCore::Queue<Notify>(Stream&, FrameType, const Notify&);
 
 // Whether the stream has something that may be sent now. Where the peer's
 // window or a place for a large message is wanting, it waits for those.
-bool SessionCore::HasWork(Stream& stream) {
-  if (!stream.end_.ok()) return false;
+ABSL_ATTRIBUTE_HOT bool SessionCore::HasWork(Stream& stream) {
+  if (!stream.end_.ok()) [[unlikely]]
+    return false;
   Operation* const first = stream.to_send_.first();
   if (first == nullptr) {
     SetStall(stream.send_stall_, Lack::kNothing);
     return stream.finishing_ && !stream.finish_sent_;
   }
-  if (OperationAccess::is_access(*first)) {
+  if (OperationAccess::is_access(*first)) [[unlikely]] {
     const bool fits = stream.sent_cost_ + kNotifyCost <= stream.send_limit_;
     SetStall(stream.send_stall_, fits ? Lack::kNothing : Lack::kWindow);
     return fits && BeginNotified(stream, static_cast<AccessOperation&>(*first));
   }
   const uint64_t size = static_cast<SendOperation&>(*first).size();
   if (stream.sent_cost_ + CostOf(size, layout_.eager_limit) >
-      stream.send_limit_) {
+      stream.send_limit_) [[unlikely]] {
     SetStall(stream.send_stall_, Lack::kWindow);
     return false;
   }
-  if (size > layout_.eager_limit && free_outgoing_.empty()) {
+  if (size > layout_.eager_limit && free_outgoing_.empty()) [[unlikely]] {
     SetStall(stream.send_stall_, Lack::kTransfers);
     if (!stream.transfer_wanted_) {
       stream.transfer_wanted_ = true;
@@ -133,17 +134,18 @@ bool SessionCore::HasWork(Stream& stream) {
   return true;
 }
 
-void SessionCore::MakeReady(Stream& stream) {
+ABSL_ATTRIBUTE_HOT void SessionCore::MakeReady(Stream& stream) {
   if (stream.ready_ || !HasWork(stream)) return;
   stream.ready_ = true;
   LaneOf(stream.message_class()).ready.Push(&stream);
 }
 
-void SessionCore::SendLane(Lane& lane, MessageClass message_class) {
+ABSL_ATTRIBUTE_HOT void SessionCore::SendLane(Lane& lane,
+                                              MessageClass message_class) {
   Lack lack = Lack::kNothing;
   bool more = HasMore(lane);
   while (more) {
-    if (lane.carrier == nullptr || !lane.carrier->CanSend(true)) {
+    if (lane.carrier == nullptr || !lane.carrier->CanSend(true)) [[unlikely]] {
       lack = lane.carrier == nullptr ? Lack::kConnection
                                      : lane.carrier->WhyNotSend();
       break;
@@ -161,12 +163,11 @@ void SessionCore::SendLane(Lane& lane, MessageClass message_class) {
 
 // What the latency class has to send is not behind the housekeeping, unless its
 // link has news of links to carry, which must not lack the credits.
-void SessionCore::SendFirst() {
+ABSL_ATTRIBUTE_HOT void SessionCore::SendFirst() {
   Lane& lane = LaneOf(MessageClass::kLatency);
   Link* const link = lane.carrier;
-  if (link == nullptr || link->pong || link->ping_due || !departed_.empty()) {
+  if (link == nullptr || HasControls(*link)) [[unlikely]]
     return;
-  }
   SendLane(lane, MessageClass::kLatency);
   link->carrier->Flush();
 }
@@ -179,7 +180,7 @@ void SessionCore::ReturnCredits(Link& link) {
 }
 
 // Whether there is something that the lane could send now.
-bool SessionCore::HasMore(Lane& lane) {
+ABSL_ATTRIBUTE_HOT bool SessionCore::HasMore(Lane& lane) {
   if (lane.Full()) return false;
   if (lane.unsent != lane.entries.end()) return true;
   while (!lane.ready.empty()) {
@@ -194,8 +195,9 @@ bool SessionCore::HasMore(Lane& lane) {
 
 // Sends one packet with all that is ready, of which there is something
 // (HasMore), and fits. False when nothing did; `more` as HasMore says then.
-bool SessionCore::SendPacket(Lane& lane, MessageClass message_class, Link& link,
-                             bool& more) {
+ABSL_ATTRIBUTE_HOT bool SessionCore::SendPacket(Lane& lane,
+                                                MessageClass message_class,
+                                                Link& link, bool& more) {
   const std::span<std::byte> room =
       link.carrier->SendSlot(link.send_slots).first(layout_.slot_size);
   PacketWriter writer(room, layout_.digest);
@@ -234,13 +236,14 @@ bool SessionCore::SendPacket(Lane& lane, MessageClass message_class, Link& link,
 
 // Makes the entry of the next message: of the stream whose turn it is. There is
 // one (HasMore); false where it would not fit any more.
-bool SessionCore::TakeNext(Lane& lane, const PacketWriter& writer) {
+ABSL_ATTRIBUTE_HOT bool SessionCore::TakeNext(Lane& lane,
+                                              const PacketWriter& writer) {
   Stream& stream = *lane.ready.front();
   Operation* const first = stream.to_send_.first();
-  if (first == nullptr) {
+  if (first == nullptr) [[unlikely]] {
     stream.finish_sent_ = true;
     QueueEntry(&stream, stream.message_class(), FrameType::kFinish);
-  } else if (OperationAccess::is_access(*first)) {
+  } else if (OperationAccess::is_access(*first)) [[unlikely]] {
     stream.sent_cost_ += kNotifyCost;
     OperationQueue::Remove(*first);
     QueueNotify(stream, static_cast<AccessOperation&>(*first));
@@ -264,21 +267,18 @@ bool SessionCore::TakeNext(Lane& lane, const PacketWriter& writer) {
   return true;
 }
 
-bool SessionCore::AppendEntry(Lane& lane, uint64_t number,
-                              MessageClass message_class, Link& link,
-                              PacketWriter& writer, LocalPiece& tail) {
+ABSL_ATTRIBUTE_HOT bool SessionCore::AppendEntry(Lane& lane, uint64_t number,
+                                                 MessageClass message_class,
+                                                 Link& link,
+                                                 PacketWriter& writer,
+                                                 LocalPiece& tail) {
   Entry& entry = lane.entries[number];
-  if (entry.access != nullptr && !entry.access->end.ok()) {
-    // The peer has refused the write. The frame has its number: it says
-    // nothing.
-    entry.type = FrameType::kWindow;
-    entry.size = 0;
-    entry.stream->sent_cost_ -= kNotifyCost;
-    Access& refused = *std::exchange(entry.access, nullptr);
-    EndAccess(refused, refused.end);
-  }
-  if (entry.access != nullptr && !PostNotified(*entry.access, link)) {
-    return false;
+  if (entry.access != nullptr) [[unlikely]] {
+    if (!entry.access->end.ok()) {
+      TakeRefusal(entry);
+    } else if (!PostNotified(*entry.access, link)) {
+      return false;
+    }
   }
   FrameHeader header{.type = entry.type,
                      .message_class = message_class,
@@ -287,11 +287,37 @@ bool SessionCore::AppendEntry(Lane& lane, uint64_t number,
   Stream* const stream = entry.stream;
   // Of the session there is nothing but the end.
   assert((stream == nullptr) == (entry.type == FrameType::kGoodbye));
-  if (stream != nullptr) {
+  if (stream != nullptr) [[likely]] {
     header.stream = stream->id();
     header.window = stream->receiving_.Limit();
   }
-  bool fits = false;
+  const SendOperation* const message = entry.operation;
+  const bool copied = message != nullptr && message->pieces().size() == 1 &&
+                      message->size() < kZeroCopyBytes;
+  const bool fits = copied ? writer.Append(header, message->pieces()[0].bytes)
+                           : AppendOther(entry, header, link, writer, tail);
+  if (!fits) [[unlikely]]
+    return false;
+  if (stream != nullptr) [[likely]]
+    stream->receiving_.Told();
+  if (entry.type == FrameType::kWindow) stream->window_queued_ = false;
+  return true;
+}
+
+// The peer has refused the write that the frame is to tell of. The frame has
+// its number: it says nothing.
+void SessionCore::TakeRefusal(Entry& entry) {
+  entry.type = FrameType::kWindow;
+  entry.size = 0;
+  entry.stream->sent_cost_ -= kNotifyCost;
+  Access& refused = *std::exchange(entry.access, nullptr);
+  EndAccess(refused, refused.end);
+}
+
+// All but short messages in one piece.
+bool SessionCore::AppendOther(const Entry& entry, const FrameHeader& header,
+                              const Link& link, PacketWriter& writer,
+                              LocalPiece& tail) {
   switch (entry.type) {
     case FrameType::kMessage: {
       assert(entry.operation != nullptr);
@@ -299,50 +325,43 @@ bool SessionCore::AppendEntry(Lane& lane, uint64_t number,
       const size_t size = entry.operation->size();
       if (pieces.size() == 1 && pieces[0].registered &&
           size >= kZeroCopyBytes && link.carrier->max_pieces() > 1) {
-        fits =
-            writer.Fits(size) && writer.AppendHeader(header, pieces[0].bytes);
-        if (fits) {
-          tail = {.data = const_cast<std::byte*>(pieces[0].bytes.data()),
-                  .length = size,
-                  .lkey = pieces[0].lkey};
+        if (!writer.Fits(size) ||
+            !writer.AppendHeader(header, pieces[0].bytes)) {
+          return false;
         }
-        break;
+        tail = {.data = const_cast<std::byte*>(pieces[0].bytes.data()),
+                .length = size,
+                .lkey = pieces[0].lkey};
+        return true;
       }
-      if (pieces.size() == 1) {
-        fits = writer.Append(header, pieces[0].bytes);
-        break;
-      }
+      if (pieces.size() == 1) return writer.Append(header, pieces[0].bytes);
       gathered_.clear();
       for (const SendPiece& piece : pieces) {
         gathered_.insert(gathered_.end(), piece.bytes.begin(),
                          piece.bytes.end());
       }
-      fits = writer.Append(header, gathered_);
-      break;
+      return writer.Append(header, gathered_);
     }
     case FrameType::kOpen:
-      fits = writer.Append(header, std::as_bytes(std::span(stream->name())));
-      break;
+      return writer.Append(header,
+                           std::as_bytes(std::span(entry.stream->name())));
     case FrameType::kReset: {
       std::array<std::byte, kMaxText + 4> bytes;
       ByteWriter out(bytes);
-      const std::string_view text(stream->reset_text_);
-      Reason{.code = static_cast<uint32_t>(stream->end_.code()), .text = text}
+      const Stream& stream = *entry.stream;
+      Reason{.code = static_cast<uint32_t>(stream.end_.code()),
+             .text = stream.reset_text_}
           .Write(out);
-      fits = writer.Append(header, out.written());
-      break;
+      return writer.Append(header, out.written());
     }
     default:
-      fits = writer.Append(header, std::span(entry.payload).first(entry.size));
+      return writer.Append(header, std::span(entry.payload).first(entry.size));
   }
-  if (!fits) return false;
-  if (stream != nullptr) stream->receiving_.Told();
-  if (entry.type == FrameType::kWindow) stream->window_queued_ = false;
-  return true;
 }
 
-void SessionCore::CountSent(Stream& stream, const SendOperation& operation,
-                            uint64_t size) {
+ABSL_ATTRIBUTE_HOT void SessionCore::CountSent(Stream& stream,
+                                               const SendOperation& operation,
+                                               uint64_t size) {
   Lane& lane = LaneOf(stream.message_class());
   for (Traffic* const sent : {&stream.counters_.sent, &lane.counters.sent}) {
     ++sent->messages;
@@ -354,7 +373,7 @@ void SessionCore::CountSent(Stream& stream, const SendOperation& operation,
 }
 
 // Frames before `upto` have arrived.
-void SessionCore::Confirm(Lane& lane, uint64_t upto) {
+ABSL_ATTRIBUTE_HOT void SessionCore::Confirm(Lane& lane, uint64_t upto) {
   while (lane.entries.begin() < upto) {
     const Entry entry = lane.entries.front();
     lane.entries.PopFront();
@@ -362,7 +381,8 @@ void SessionCore::Confirm(Lane& lane, uint64_t upto) {
       CountSent(*entry.stream, *entry.operation, entry.operation->size());
       Done(*entry.operation, absl::OkStatus());
     }
-    if (entry.access != nullptr) EndAccess(*entry.access, absl::OkStatus());
+    if (entry.access != nullptr) [[unlikely]]
+      EndAccess(*entry.access, absl::OkStatus());
     if (entry.type == FrameType::kWritten) {
       const auto written =
           Written::Parse(std::span(entry.payload).first(entry.size));
@@ -376,7 +396,8 @@ void SessionCore::Confirm(Lane& lane, uint64_t upto) {
   lane.unsent = std::max(lane.unsent, lane.entries.begin());
 }
 
-void SessionCore::OnCompleted(uint32_t index, uint64_t serial, Instant now) {
+ABSL_ATTRIBUTE_HOT void SessionCore::OnCompleted(uint32_t index,
+                                                 uint64_t serial, Instant now) {
   SetNow(now);
   Link& link = links_[index];
   while (!link.works.empty() && link.works.begin() <= serial) {

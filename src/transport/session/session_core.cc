@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "absl/base/attributes.h"
 #include "absl/strings/str_cat.h"
 #include "transport/session/statistics.h"
 
@@ -113,8 +114,11 @@ void SessionCore::Goodbye() {
 }
 
 Stream* SessionCore::Find(uint32_t id) {
+  if (last_found_ != nullptr && last_found_->id() == id) [[likely]]
+    return last_found_;
   const auto found = streams_.find(id);
-  return found == streams_.end() ? nullptr : found->second.get();
+  if (found == streams_.end()) return nullptr;
+  return last_found_ = found->second.get();
 }
 
 bool SessionCore::WasOpened(uint32_t encoded) const {
@@ -124,7 +128,8 @@ bool SessionCore::WasOpened(uint32_t encoded) const {
          id.number < next[static_cast<size_t>(id.message_class)];
 }
 
-void SessionCore::Done(Operation& operation, absl::Status status) {
+ABSL_ATTRIBUTE_HOT void SessionCore::Done(Operation& operation,
+                                          absl::Status status) {
   timed_.Remove(operation);
   OperationAccess::Decide(operation, std::move(status));
   done_.Add(operation);
@@ -184,8 +189,9 @@ void SessionCore::Unreference(Stream& stream) {
 
 // A stream goes when both sides have ended it, nothing of it is under way, and
 // the application is through with it.
-void SessionCore::MaybeForget(Stream& stream) {
-  if (!stream.closed_) return;
+ABSL_ATTRIBUTE_HOT void SessionCore::MaybeForget(Stream& stream) {
+  if (!stream.closed_) [[likely]]
+    return;
   const bool over = state_ == State::kEnded || !stream.end_.ok() ||
                     (stream.finish_sent_ && stream.receiving_.finished());
   if (!over || stream.references_ != 0 || stream.ready_ ||
@@ -200,11 +206,12 @@ void SessionCore::MaybeForget(Stream& stream) {
   Stalls& gone = LaneOf(stream.message_class()).counters.of_gone_streams;
   stream.send_stall_.AddTo(gone, now_);
   stream.receive_stall_.AddTo(gone, now_);
+  if (last_found_ == &stream) last_found_ = nullptr;
   forgotten_.push_back(std::move(found->second));
   streams_.erase(found);
 }
 
-void SessionCore::Deliver(Instant now) {
+ABSL_ATTRIBUTE_HOT void SessionCore::Deliver(Instant now) {
   SetNow(now);
   // Callbacks may start operations, and drop streams.
   while (Operation* const operation = done_.first()) {
@@ -222,35 +229,33 @@ void SessionCore::FlushAll() {
   }
 }
 
-void SessionCore::Pump(Instant now) {
+ABSL_ATTRIBUTE_HOT void SessionCore::Pump(Instant now) {
   SetNow(now);
   do {
     timed_.Stamp(now);
     timed_.Expire(now, [this](Operation& operation) { Expire(operation); });
     Deliver(now);
-    if (std::exchange(retry_memory_, false)) {
-      retrying_.swap(want_memory_);
-      for (Stream* const stream : retrying_) {
-        stream->memory_wanted_ = false;
-        stream->receiving_.Retry();
-        stream->AfterReceive();
-        MaybeForget(*stream);
-      }
-      retrying_.clear();
-    }
+    if (std::exchange(retry_memory_, false)) [[unlikely]]
+      RetryMemory();
     if (state_ != State::kEnded) {
       SendFirst();
       KeepAlive(now);
-      SettleAll();
-      ChooseCarriers();
+      if (!departed_.empty()) [[unlikely]]
+        SettleAll();
+      if (LacksCarrier()) [[unlikely]]
+        ChooseCarriers();
       CheckEnd();
-      for (Link& link : links_) SendControls(link);
-      RetryNotified();
+      for (Link& link : links_) {
+        if (HasControls(link)) [[unlikely]]
+          SendControls(link);
+      }
+      if (!want_access_.empty()) [[unlikely]]
+        RetryNotified();
       for (size_t i = 0; i < lanes_.size(); ++i) {
         SendLane(lanes_[i], static_cast<MessageClass>(i));
       }
-      PostAccesses();
-      WriteTransfers();
+      if (HasAccesses()) PostAccesses();
+      if (HasWrites()) WriteTransfers();
       FlushAll();
       for (Link& link : links_) {
         PostReceives(link);
@@ -261,6 +266,17 @@ void SessionCore::Pump(Instant now) {
   } while (!done_.empty());
   forgotten_.clear();
   now_holds_ = false;
+}
+
+void SessionCore::RetryMemory() {
+  retrying_.swap(want_memory_);
+  for (Stream* const stream : retrying_) {
+    stream->memory_wanted_ = false;
+    stream->receiving_.Retry();
+    stream->AfterReceive();
+    MaybeForget(*stream);
+  }
+  retrying_.clear();
 }
 
 std::string SessionCore::Describe(Instant now) {
@@ -301,7 +317,7 @@ std::string SessionCore::Describe(Instant now) {
   return text;
 }
 
-Instant SessionCore::NextDeadline() const {
+ABSL_ATTRIBUTE_HOT Instant SessionCore::NextDeadline() const {
   Instant next = timed_.earliest();
   if (state_ == State::kEnded) return next;
   if (open() && all_lost_at_ != Instant::max() && AllLost()) {

@@ -260,14 +260,18 @@ class SessionCore {
 
   // links.cc
   ABSL_ATTRIBUTE_COLD void Settle(DepartedLink& link);
-  void SettleAll();
+  ABSL_ATTRIBUTE_COLD void SettleAll();
   ABSL_ATTRIBUTE_COLD void HearGone(const Gone& gone);
   void ReplaceSlot(Link& link, ReceiveSlot& slot);
   void PostReceive(Link& link, ReceiveSlot& slot);
   void PostReceives(Link& link);
   ReceiveSlot& TakeFreeSlot();
   Link* CarrierFor(MessageClass message_class);
-  void ChooseCarriers();
+  bool LacksCarrier() const {
+    return std::ranges::any_of(
+        lanes_, [](const Lane& lane) { return lane.carrier == nullptr; });
+  }
+  ABSL_ATTRIBUTE_COLD void ChooseCarriers();
   void KeepAlive(Instant now);
   ABSL_ATTRIBUTE_COLD void Violate(Link& link, std::string_view what);
   bool AllLost() const;
@@ -280,7 +284,11 @@ class SessionCore {
   absl::Status EndReason() const;
 
   // sending.cc
-  void SendControls(Link& link);
+  // News of links, which go by this one.
+  bool HasControls(const Link& link) const {
+    return link.pong || link.ping_due || !departed_.empty();
+  }
+  ABSL_ATTRIBUTE_COLD void SendControls(Link& link);
   template <typename Payload>
   bool SendControl(Link& link, FrameType type, const Payload& payload);
   bool SendControlPacket(Link& link, FrameType type,
@@ -294,6 +302,12 @@ class SessionCore {
   void FlushAll();
   bool AppendEntry(Lane& lane, uint64_t number, MessageClass message_class,
                    Link& link, PacketWriter& writer, LocalPiece& tail);
+  ABSL_ATTRIBUTE_NOINLINE bool AppendOther(const Entry& entry,
+                                           const FrameHeader& header,
+                                           const Link& link,
+                                           PacketWriter& writer,
+                                           LocalPiece& tail);
+  ABSL_ATTRIBUTE_COLD void TakeRefusal(Entry& entry);
   void MakeReady(Stream& stream);
   bool HasWork(Stream& stream);
   template <typename Payload>
@@ -305,7 +319,11 @@ class SessionCore {
   // transfers.cc
   void StartTransfer(Stream& stream, SendOperation& operation);
   Outgoing* FindOutgoing(uint32_t id);
-  void WriteTransfers();
+  bool HasWrites() const {
+    return !writing_.empty() || AnyStage(Stage::State::kCopied) ||
+           write_stall_.lack() != Lack::kNothing;
+  }
+  ABSL_ATTRIBUTE_NOINLINE void WriteTransfers();
   Lack WhyNoMark(const Outgoing& transfer) const;
   Lack WhyNoWrite() const;
   bool TakesWrites(const Link& link) const;
@@ -353,15 +371,20 @@ class SessionCore {
   absl::Status MakePlaces();
   absl::Status PrepareMemory(Access& access);
   Access* BeginAccess(AccessOperation& operation, Stream* stream);
-  void PostAccesses();
+  bool HasAccesses() const {
+    const auto any = [](const Fifo<Access*>& queue) { return !queue.empty(); };
+    return !to_access_.empty() || std::ranges::any_of(accessing_, any);
+  }
+  ABSL_ATTRIBUTE_NOINLINE void PostAccesses();
   void QueueAccess(Access& access);
   Link* LinkForAccess(Access& access);
   void PostChunk(Access& access, Link& link);
   bool PostNotified(Access& access, Link& link);
-  bool BeginNotified(Stream& stream, AccessOperation& operation);
+  ABSL_ATTRIBUTE_NOINLINE bool BeginNotified(Stream& stream,
+                                             AccessOperation& operation);
   ABSL_ATTRIBUTE_COLD void TryAgain(Stream& stream);
   void QueueNotify(Stream& stream, AccessOperation& operation);
-  void RetryNotified();
+  ABSL_ATTRIBUTE_NOINLINE void RetryNotified();
   void GoOn(Access& access);
   ABSL_ATTRIBUTE_COLD void GiveUp(Access& access, absl::Status why);
   void EndAccess(Access& access, absl::Status status);
@@ -376,6 +399,12 @@ class SessionCore {
   ABSL_ATTRIBUTE_COLD void OnOpen(Link& link, const FrameView& frame);
   void OnStreamFrame(Link& link, Stream& stream, const FrameView& frame,
                      ReceiveSlot& slot);
+  // These return what is wrong with the frame, or null.
+  const char* OnMessage(Stream& stream, const FrameView& frame,
+                        ReceiveSlot& slot, bool notifies);
+  ABSL_ATTRIBUTE_NOINLINE const char* OnOtherFrame(Stream& stream,
+                                                   const FrameView& frame,
+                                                   ReceiveSlot& slot);
   ABSL_ATTRIBUTE_COLD void OnGoodbye(Link& link, const FrameView& frame);
   ABSL_ATTRIBUTE_NOINLINE const char* OnGrant(Stream& stream,
                                               const FrameView& frame);
@@ -396,6 +425,7 @@ class SessionCore {
   void MaybeForget(Stream& stream);
   void Done(Operation& operation, absl::Status status);
   ABSL_ATTRIBUTE_COLD void Expire(Operation& operation);
+  ABSL_ATTRIBUTE_NOINLINE void RetryMemory();
   void MatchAccepted();
   ABSL_ATTRIBUTE_COLD void EndAccept(Operation& operation, absl::Status why);
   void Unreference(Stream& stream);
@@ -448,6 +478,7 @@ class SessionCore {
   uint64_t ping_number_ = 0;
 
   absl::flat_hash_map<uint32_t, std::unique_ptr<Stream>> streams_;
+  Stream* last_found_ = nullptr;  // most frames are of one stream
   std::vector<std::unique_ptr<Stream>> forgotten_;  // until the end of Pump
   Fifo<Stream*> accepted_;
   OperationQueue acceptors_;  // empty where a stream waits

@@ -1,11 +1,12 @@
 #include "transport/session/stream.h"
 
+#include "absl/base/attributes.h"
 #include "absl/strings/str_cat.h"
 #include "transport/session/session_core.h"
 
 namespace nd {
 
-void Message::Drop() {
+ABSL_ATTRIBUTE_HOT void Message::Drop() {
   bytes_ = {};
   notification_.reset();
   if (stream_ != nullptr) std::exchange(stream_, nullptr)->Drop(index_);
@@ -19,11 +20,11 @@ namespace nd::transport {
 bool Stream::MaySend(Operation& operation) {
   OperationAccess::Start(operation, this);
   core_.events_.OnCall();
-  if (!end_.ok()) {
+  if (!end_.ok()) [[unlikely]] {
     core_.Done(operation, end_);
     return false;
   }
-  if (finishing_ || closed_ || core_.leaving_) {
+  if (finishing_ || closed_ || core_.leaving_) [[unlikely]] {
     core_.Done(operation, absl::FailedPreconditionError(
                               "a message behind the end of the stream"));
     return false;
@@ -44,10 +45,11 @@ void Stream::WriteWithImmediate(AccessOperation& operation) {
   AddToSend(operation);
 }
 
-void Stream::Send(SendOperation& operation) {
-  if (!MaySend(operation)) return;
+ABSL_ATTRIBUTE_HOT void Stream::Send(SendOperation& operation) {
+  if (!MaySend(operation)) [[unlikely]]
+    return;
   if (operation.size() + kMessageCost > core_.layout_.stream_window &&
-      operation.size() <= core_.layout_.eager_limit) {
+      operation.size() <= core_.layout_.eager_limit) [[unlikely]] {
     return core_.Done(operation, absl::InvalidArgumentError(absl::StrCat(
                                      "a message of ", operation.size(),
                                      " bytes never fits into a window of ",
@@ -56,11 +58,12 @@ void Stream::Send(SendOperation& operation) {
   AddToSend(operation);
 }
 
-void Stream::Receive(ReceiveOperation& operation) {
+ABSL_ATTRIBUTE_HOT void Stream::Receive(ReceiveOperation& operation) {
   OperationAccess::Start(operation, this);
   core_.events_.OnCall();
-  if (!end_.ok()) return core_.Done(operation, end_);
-  if (closed_) {
+  if (!end_.ok()) [[unlikely]]
+    return core_.Done(operation, end_);
+  if (closed_) [[unlikely]] {
     return core_.Done(operation,
                       absl::FailedPreconditionError("the stream is closed"));
   }
@@ -117,11 +120,11 @@ void Stream::Close() {
   core_.events_.OnCall();
 }
 
-void Stream::Drop(uint64_t number) {
+ABSL_ATTRIBUTE_HOT void Stream::Drop(uint64_t number) {
   if (!core_.events_.TakeRelease(*this, number)) Release(number);
 }
 
-void Stream::Release(uint64_t number) {
+ABSL_ATTRIBUTE_HOT void Stream::Release(uint64_t number) {
   core_.events_.OnCall();
   receiving_.Release(number);
   AfterReceive();
@@ -130,14 +133,15 @@ void Stream::Release(uint64_t number) {
 
 // Tells the peer what the application has taken, and comes again where memory
 // was wanting.
-void Stream::AfterReceive() {
-  if (core_.state_ != SessionCore::State::kOpen || !end_.ok()) return;
+ABSL_ATTRIBUTE_HOT void Stream::AfterReceive() {
+  if (core_.state_ != SessionCore::State::kOpen || !end_.ok()) [[unlikely]]
+    return;
   if (receiving_.LimitIsNews() && !window_queued_) {
     window_queued_ = true;
     core_.QueueEntry(this, message_class_, FrameType::kWindow);
   }
   core_.SetStall(receive_stall_, receiving_.lack());
-  if (receiving_.stalled() && !memory_wanted_) {
+  if (receiving_.stalled() && !memory_wanted_) [[unlikely]] {
     memory_wanted_ = true;
     core_.want_memory_.push_back(this);
   }
@@ -157,7 +161,8 @@ void Stream::Unregister(const Registered& memory) {
   core_.memory_.Unregister(memory);
 }
 
-void Stream::Done(Operation& operation, absl::Status status) {
+ABSL_ATTRIBUTE_HOT void Stream::Done(Operation& operation,
+                                     absl::Status status) {
   if (status.ok()) {
     const uint64_t size =
         static_cast<const ReceiveOperation&>(operation).size();
