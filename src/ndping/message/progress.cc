@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/base/attributes.h"
 #include "absl/memory/memory.h"
 #include "base/status.h"
 #include "ndping/engine/cq_reader.h"
@@ -75,8 +74,8 @@ absl::StatusOr<bool> Progress::Spin(const Cancellation* cancel) {
   return false;
 }
 
-ABSL_ATTRIBUTE_HOT absl::StatusOr<bool> Progress::Turn(
-    Duration at_most, const Cancellation* cancel) {
+absl::StatusOr<bool> Progress::Turn(Duration at_most,
+                                    const Cancellation* cancel) {
   if (busy_) return at_most < CqReader::kSlice ? Poll() : Spin(cancel);
   if (Poll()) return true;
   const std::optional<Instant> wake = reactor_->PrepareToSleep();

@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "absl/base/attributes.h"
 #include "base/status.h"
 #include "ndping/engine/cq_reader.h"
 #include "ndping/message/flows.h"
@@ -36,8 +35,7 @@ uint64_t StreamPingPong::OffsetOf(const Turn& turn) const {
   return turn.qp * plan.area_bytes() + plan.SlotOf(turn.sequence) * plan.stride;
 }
 
-ABSL_ATTRIBUTE_HOT absl::StatusOr<bool> StreamPingPong::TurnReactor(
-    Duration at_most) {
+absl::StatusOr<bool> StreamPingPong::TurnReactor(Duration at_most) {
   ND_ASSIGN_OR_RETURN(
       const bool came,
       side_.progress.Turn(at_most, phase_.control.cancellation()));
@@ -49,8 +47,7 @@ ABSL_ATTRIBUTE_HOT absl::StatusOr<bool> StreamPingPong::TurnReactor(
   return came;
 }
 
-ABSL_ATTRIBUTE_HOT absl::Status StreamPingPong::AwaitEnd(
-    const Operation& operation) {
+absl::Status StreamPingPong::AwaitEnd(const Operation& operation) {
   while (operation.pending()) {
     ND_RETURN_IF_ERROR(TurnReactor(CqReader::kSlice));
   }
@@ -70,7 +67,7 @@ void StreamPingPong::Prepare(const Turn& turn) {
               side_.memory.bytes().subspan(OffsetOf(turn), phase_.size));
 }
 
-ABSL_ATTRIBUTE_HOT absl::Status StreamPingPong::Post(const Turn& turn) {
+absl::Status StreamPingPong::Post(const Turn& turn) {
   SendOperation& send = lanes_[turn.qp].sends[turn.sequence % kPlaces];
   ND_RETURN_IF_ERROR(failure_);
   ND_RETURN_IF_ERROR(AwaitEnd(send));
@@ -79,8 +76,7 @@ ABSL_ATTRIBUTE_HOT absl::Status StreamPingPong::Post(const Turn& turn) {
   return absl::OkStatus();
 }
 
-ABSL_ATTRIBUTE_HOT absl::StatusOr<bool> StreamPingPong::Await(
-    const Turn& turn) {
+absl::StatusOr<bool> StreamPingPong::Await(const Turn& turn) {
   ReceiveOperation& receive = lanes_[turn.qp].receives[turn.sequence % kPlaces];
   if (taken_ != nullptr) {
     // What was sent leaves with a turn: behind it is time for what can wait.
@@ -102,7 +98,7 @@ void StreamPingPong::ReceiveAgain() {
   side_.streams[taken_stream_].Receive(*std::exchange(taken_, nullptr));
 }
 
-ABSL_ATTRIBUTE_HOT void StreamPingPong::Check(const Turn& turn) {
+void StreamPingPong::Check(const Turn& turn) {
   const Message& message =
       lanes_[turn.qp].receives[turn.sequence % kPlaces].message();
   if (phase_.plan.verify) {

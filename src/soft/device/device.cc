@@ -643,7 +643,8 @@ ABSL_ATTRIBUTE_HOT void Device::Pump(Instant now) {
 
 ABSL_ATTRIBUTE_HOT void Device::Requeue(QueuePair& qp, SendOutcome sent) {
   switch (sent) {
-    [[likely]] case SendOutcome::kAll : return;
+    case SendOutcome::kAll:
+      return;
     case SendOutcome::kTurn:
       has_more_ = true;
       return Enqueue(qp);

@@ -128,10 +128,8 @@ void Peers::RetryAt(Instant at) {
 
 size_t Peers::RoomOn(Way way, Peer& peer) {
   switch (way) {
-    [[likely]] case Way::kRing : return peer.link->ring().HasRoom(
-                                     FrameBytesOf(ring_bytes_))
-        ? 1
-        : 0;
+    case Way::kRing:
+      return peer.link->ring().HasRoom(FrameBytesOf(ring_bytes_)) ? 1 : 0;
     case Way::kDatagrams:
       return 1;
     case Way::kBusy:
@@ -147,7 +145,7 @@ ABSL_ATTRIBUTE_HOT bool Peers::Send(uint32_t slot, Instant now,
                                     const PacketSource& packet) {
   Peer& peer = PeerAt(slot);
   switch (WayTo(slot, peer, now)) {
-    [[likely]] case Way::kRing : {
+    case Way::kRing: {
       const bool same = peer.ends.AreOf(header.path);
       const size_t header_bytes =
           same ? FrameHeader::kShortSize : FrameHeader::kSize;

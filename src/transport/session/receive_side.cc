@@ -236,7 +236,8 @@ ABSL_ATTRIBUTE_HOT bool ReceiveSide::MatchFirst() {
     case State::kReleased:
       ++next_;
       return true;
-      [[unlikely]] case State::kFinish : OperationQueue::Remove(*operation);
+    case State::kFinish:
+      OperationQueue::Remove(*operation);
       host_.Done(*operation, behind_last_);
       return true;
   }
