@@ -21,11 +21,16 @@ target_compile_options(nd_options INTERFACE -Wall -Wextra $<$<BOOL:${ND_WERROR}>
   # may be inlined though its code is position independent.
   -fno-semantic-interposition)
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
-  # GCC 12 takes temporaries with a std::vector in them for uninitialized at -O2.
+  # GCC 12 takes temporaries with a std::vector in them for uninitialized at -O2,
+  # and, where it links what is optimized across files, short strings for longer
+  # than they are.
+  target_compile_options(nd_options INTERFACE
+    $<$<CONFIG:Release>:-Wno-maybe-uninitialized>)
+  target_link_options(nd_options INTERFACE
+    $<$<CONFIG:Release>:-Wno-stringop-overread>)
   # What is [[unlikely]] is kept out of the way altogether: a message passes more
   # code than the first instruction cache holds.
   target_compile_options(nd_options INTERFACE
-    $<$<CONFIG:Release>:-Wno-maybe-uninitialized>
     $<$<CONFIG:Release>:--param=builtin-expect-probability=100>)
 endif()
 if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
