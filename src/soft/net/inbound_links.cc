@@ -52,19 +52,20 @@ ABSL_ATTRIBUTE_HOT size_t InboundLinks::Receive(size_t budget,
   size_t received = 0;
   const size_t count = links_.size();
   bool enough = false;
+  bool any_finished = false;
   for (size_t i = 0; i < count && received < budget && !enough; ++i) {
     turn_ = turn_ + 1 < count ? turn_ + 1 : 0;
     received +=
         ReceiveFrom(*links_[turn_], std::min(kFramesATurn, budget - received),
                     sink, enough);
+    any_finished |= links_[turn_]->finished;
   }
-  if (any_finished_) [[unlikely]]
+  if (any_finished) [[unlikely]]
     DropFinished();
   return received;
 }
 
 void InboundLinks::DropFinished() {
-  any_finished_ = false;
   std::erase_if(links_, [](const auto& sender) {
     if (sender->finished) sender->lender->StopFetching();
     return sender->finished;
@@ -94,7 +95,7 @@ ABSL_ATTRIBUTE_HOT size_t InboundLinks::ReceiveFrom(Sender& sender,
   if (state == RingState::kBroken) [[unlikely]]
     HangUp(sender);
   if (sender.hung_up && state != RingState::kRecord) [[unlikely]]
-    sender.finished = any_finished_ = true;
+    sender.finished = true;
   return received;
 }
 

@@ -84,7 +84,6 @@ class InboundLinks {
   uint32_t next_id_ = 0;
   bool invites_ = true;
   bool resting_ = false;
-  bool any_finished_ = false;
 };
 
 }  // namespace nd::soft

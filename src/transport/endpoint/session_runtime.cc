@@ -387,10 +387,8 @@ ABSL_ATTRIBUTE_HOT bool SessionRuntime::Turn(Instant now) {
   if (came) {
     pump_due_ = true;
     core_->Deliver(now);
-    if (called_) {
-      core_->SendFirst();
-      took |= PumpAll(now);
-    }
+    Hasten();
+    if (called_) took |= PumpAll(now);
   }
   in_turn_ = false;
   // The last call: it may be destroyed by it.

@@ -324,7 +324,7 @@ bool SessionCore::AppendOther(const Entry& entry, const FrameHeader& header,
       const std::span<const SendPiece> pieces = entry.operation->pieces();
       const size_t size = entry.operation->size();
       if (pieces.size() == 1 && pieces[0].registered &&
-          size >= kZeroCopyBytes && link.carrier->max_pieces() > 1) {
+          link.carrier->max_pieces() > 1) {
         if (!writer.Fits(size) ||
             !writer.AppendHeader(header, pieces[0].bytes)) {
           return false;
