@@ -109,13 +109,6 @@ void LentPackets::HandOut(Waiting& waiting, uint8_t packets,
 }
 
 void LentPackets::HandOutSome(ArrivalSink& sink) {
-  while (!packets_.empty() && packets_.front().lender == nullptr) {
-    Waiting waiting = std::move(packets_.front());
-    packets_.pop_front();
-    waiting.packet.payload = waiting.payload;
-    sink.OnArrival({.path = waiting.path, .packet = waiting.packet});
-  }
-  if (packets_.empty()) return;
   Waiting& waiting = packets_.front();
   const size_t mtu = MtuOfBurst(waiting.packet.packets, waiting.loan.length);
   const size_t left = waiting.packet.packets - waiting.handed_out;
@@ -123,7 +116,14 @@ void LentPackets::HandOutSome(ArrivalSink& sink) {
       parts_ > 0 ? std::max<size_t>(kBytesOfPart / mtu, 1) : left;
   if (parts_ > 0) --parts_;
   HandOut(waiting, static_cast<uint8_t>(std::min(left, most)), sink);
-  if (waiting.handed_out == waiting.packet.packets) packets_.pop_front();
+  if (waiting.handed_out < waiting.packet.packets) return;
+  packets_.pop_front();
+  while (!packets_.empty() && packets_.front().lender == nullptr) {
+    Waiting behind = std::move(packets_.front());
+    packets_.pop_front();
+    behind.packet.payload = behind.payload;
+    sink.OnArrival({.path = behind.path, .packet = behind.packet});
+  }
 }
 
 }  // namespace nd::soft

@@ -54,7 +54,8 @@ class LentPackets {
             std::shared_ptr<Lender> lender, ArrivalSink& sink);
   // Takes a packet that must not pass one that waits. False: it may pass.
   [[nodiscard]] bool TakeBehind(const Arrival& arrival, ArrivalSink& sink);
-  // Hands out up to the oldest that is lent, and it, or a part of it.
+  // Hands out the oldest, or a part of it, and with its end what came behind
+  // it and is not lent. There is one.
   void HandOutSome(ArrivalSink& sink);
 
   // As in Network.

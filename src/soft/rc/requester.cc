@@ -106,6 +106,7 @@ ABSL_ATTRIBUTE_HOT void Requester::Transmit(Instant now, Outbox& outbox) {
   while (Request* const request = NextToSend()) {
     if (outbox.room() == 0) return;
     const uint64_t up_to = EndOfBurst(*request, outbox);
+    if (up_to == send_at_) return;
     SendPart(*request, up_to, outbox);
     Sent(*request, up_to, now);
   }
@@ -174,7 +175,8 @@ size_t Requester::BurstBytes(const Request& request, const Outbox& outbox) {
   return std::max(lent, outbox.burst_bytes());
 }
 
-// Where what goes out as one now ends.
+// Where what goes out as one now ends. Nothing goes where the window would cut
+// a burst short: while at least half of it is in flight, there will be room.
 ABSL_ATTRIBUTE_HOT uint64_t Requester::EndOfBurst(const Request& request,
                                                   const Outbox& outbox) const {
   const uint64_t end = EndOfPart(request, send_at_);
@@ -183,10 +185,12 @@ ABSL_ATTRIBUTE_HOT uint64_t Requester::EndOfBurst(const Request& request,
     return end;
   }
   const uint64_t in_flight = send_at_ - unacked_;
-  const uint64_t most = std::min(
-      {PacketsOfBurst(BurstBytes(request, outbox), attributes_.mtu_bytes),
-       window() - (in_flight - awaited_), kMaxSpan - in_flight});
-  return std::min(request.end, send_at_ + most);
+  const uint64_t wanted = std::min(
+      PacketsOfBurst(BurstBytes(request, outbox), attributes_.mtu_bytes),
+      request.end - send_at_);
+  const uint64_t room = window() - (in_flight - awaited_);
+  if (room < std::min<uint64_t>(wanted, window() / 2)) return send_at_;
+  return send_at_ + std::min({wanted, room, kMaxSpan - in_flight});
 }
 
 ibv_wc_status Requester::LocalFault(const Request& request) const {

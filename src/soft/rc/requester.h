@@ -153,7 +153,7 @@ class Requester {
   size_t send_index_ = 0;  // the work in queue_ that send_at_ is in
 
   // What is lent lies in no queue, and goes in larger bursts.
-  static constexpr uint32_t kWiderWhereLent = 4;
+  static constexpr uint32_t kWiderWhereLent = 8;
   bool lends_ = false;  // in the last Transmit
   // The window grows while it is made use of and nothing is lost.
   uint32_t grown_ = 0;

@@ -124,8 +124,8 @@ TEST_F(LentPacketsTest, WhatIsForTheSameQueuePairComesBehindThem) {
   behind.payload = payload;
   EXPECT_FALSE(Passes(behind));
   Lend(kOne, 5, 2);
-  EXPECT_EQ(Some(), "0 x4 first last");
-  EXPECT_EQ(Some(), "4 len 10, 5 x2 first last");
+  EXPECT_EQ(Some(), "0 x4 first last, 4 len 10");
+  EXPECT_EQ(Some(), "5 x2 first last");
 }
 
 TEST_F(LentPacketsTest, AnswersAndRequestsPassOneAnother) {

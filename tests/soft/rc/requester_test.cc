@@ -129,12 +129,30 @@ TEST_F(RequesterTest, PacketsOfAMessageGoTogetherAsTheOutboxTakesThem) {
 }
 
 TEST_F(RequesterTest, PacketsThatGoTogetherFitTheWindow) {
-  outbox_.burst = 5 * kMtu;
+  outbox_.burst = 12 * kMtu;
   EXPECT_EQ(AfterPost(Operation::kSend, 12 * kMtu),
-            "SEND FIRST+0 x5 len 1280 A; SEND MIDDLE+5 x3 len 768");
-  EXPECT_EQ(After(Acknowledge(4)), "SEND LAST+8 x4 len 1024 A");
+            "SEND FIRST+0 x8 len 2048 A");
+  EXPECT_EQ(After(Acknowledge(7)), "SEND LAST+8 x4 len 1024 A");
   After(Acknowledge(11));
   EXPECT_EQ(completions_.Take(), "send 0 ok");
+}
+
+TEST_F(RequesterTest, PacketsGoTogetherLaterRatherThanCutShortByTheWindow) {
+  outbox_.burst = 5 * kMtu;
+  EXPECT_EQ(AfterPost(Operation::kSend, 12 * kMtu),
+            "SEND FIRST+0 x5 len 1280 A");
+  EXPECT_EQ(After(Acknowledge(4)),
+            "SEND MIDDLE+5 x5 len 1280 A; SEND LAST+10 x2 len 512 A");
+}
+
+// The rest of the window is as much as half of it: no acknowledgement may be
+// on its way.
+TEST_F(RequesterTest, PacketsAreCutShortByAWindowThatMayStayAsItIs) {
+  outbox_.burst = 3 * kMtu;
+  EXPECT_EQ(AfterPost(Operation::kSend, kMtu), "SEND ONLY+0 len 256 A");
+  outbox_.burst = 8 * kMtu;
+  EXPECT_EQ(AfterPost(Operation::kSend, 12 * kMtu),
+            "SEND FIRST+1 x7 len 1792 A");
 }
 
 TEST_F(RequesterTest, PayloadInOnePieceGoesTogetherAsItCanBeLent) {
@@ -154,17 +172,18 @@ TEST_F(RequesterTest, PayloadInOnePieceGoesTogetherAsItCanBeLent) {
 TEST_F(RequesterTest, TheWindowIsWiderWhilePayloadIsLent) {
   outbox_.burst = kMtu;
   outbox_.lent_burst = 12 * kMtu;
-  EXPECT_EQ(AfterPost(Operation::kWrite, 40 * kMtu),
+  EXPECT_EQ(AfterPost(Operation::kWrite, 80 * kMtu),
             "WRITE FIRST+0 x12 len 3072 A; WRITE MIDDLE+12 x12 len 3072 A; "
-            "WRITE MIDDLE+24 x8 len 2048 A");
+            "WRITE MIDDLE+24 x12 len 3072 A; WRITE MIDDLE+36 x12 len 3072 A; "
+            "WRITE MIDDLE+48 x12 len 3072 A");
   // And what fills the narrow one will be acknowledged.
   outbox_.lent_burst = 0;
   EXPECT_EQ(After(Acknowledge(23)), kSilence);
-  EXPECT_EQ(After(Acknowledge(30)),
-            "WRITE MIDDLE+32 len 256; WRITE MIDDLE+33 len 256; "
-            "WRITE MIDDLE+34 len 256; WRITE MIDDLE+35 len 256 A; "
-            "WRITE MIDDLE+36 len 256; WRITE MIDDLE+37 len 256; "
-            "WRITE MIDDLE+38 len 256");
+  EXPECT_EQ(After(Acknowledge(58)),
+            "WRITE MIDDLE+60 len 256; WRITE MIDDLE+61 len 256; "
+            "WRITE MIDDLE+62 len 256; WRITE MIDDLE+63 len 256 A; "
+            "WRITE MIDDLE+64 len 256; WRITE MIDDLE+65 len 256; "
+            "WRITE MIDDLE+66 len 256");
 }
 
 TEST_F(RequesterTest, AnswerOfAReadThatIsNotToBeHadIsAskedForOnceMore) {
