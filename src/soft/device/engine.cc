@@ -16,10 +16,14 @@
 namespace nd::soft {
 namespace {
 
-// Between two looks whether the application still polls. One that spins on its
-// memory between two polls leaves behind what comes meanwhile; while that is
-// found, the looks are close.
-constexpr Duration kLongNap = std::chrono::microseconds(200);
+// Between two looks whether the application still polls. Each takes the
+// processor that they may share for some 10 us. So the next one is as far away
+// as the application has been found to serve itself, at most that far; and not
+// so far where it polls now and then only.
+constexpr Duration kLongNap = std::chrono::milliseconds(1);
+constexpr Duration kWatchfulNap = std::chrono::microseconds(200);
+// One that spins on its memory between two polls leaves behind what comes
+// meanwhile; while that is found, the looks are close.
 constexpr Duration kShortNap = std::chrono::microseconds(2);
 // How long after a poll the next one may still be about to come.
 constexpr Duration kAttention = std::chrono::microseconds(10);
@@ -95,8 +99,9 @@ bool Engine::Nap() {
   nap_ = std::min(nap_ * 2, kLongNap);
   // Whoever has the lock makes progress already.
   if (!device_.mutex().TryAcquire()) return true;
-  const bool attended = device_.clock().Now() - device_.attended() < attention;
-  if (!attended && device_.Progress()) nap_ = kShortNap;
+  const Duration alone = device_.clock().Now() - device_.attended();
+  if (alone >= kPresence) nap_ = std::min(nap_, kWatchfulNap);
+  if (alone >= attention && device_.Progress()) nap_ = kShortNap;
   device_.mutex().Release();
   return true;
 }
@@ -130,7 +135,8 @@ bool Engine::Sleep(std::optional<Instant> until) {
   }
   ppoll(waits.data(), waits.size(), until ? &timeout : nullptr, nullptr);
   eventfd_t count = 0;
-  const bool called = eventfd_read(wake_.get(), &count) == 0;
+  const bool called =
+      waits[0].revents != 0 && eventfd_read(wake_.get(), &count) == 0;
   if (waits[2].revents != 0) LookAtAddresses();
   return called;
 }
