@@ -11,7 +11,7 @@ namespace nd::transport {
 namespace {
 
 // Large messages that are granted before somebody waits for them.
-constexpr uint64_t kMaxAhead = 4;
+constexpr uint64_t kMaxAhead = 8;
 
 constexpr uint64_t kSpillAlignment = 64;
 
@@ -327,13 +327,21 @@ absl::Status ReceiveSide::GrantTarget(Record& record,
 }
 
 // So that the next large messages are on their way before they are asked for.
+// While there are enough of those, grants wait for more to go with.
 void ReceiveSide::GrantAhead() {
   if (!loans_ || ended_) return;
   const uint64_t end = std::min(records_.end(), next_ + kMaxAhead);
+  uint64_t waiting = 0, granted = 0;
+  for (uint64_t i = next_; i < end; ++i) {
+    if (records_[i].state == State::kWaiting) ++waiting;
+    if (records_[i].state == State::kGranted) ++granted;
+  }
+  if (waiting == 0) [[likely]]
+    return;
+  if (granted >= kMaxAhead / 2 && waiting < kMaxAhead / 2) return;
   for (uint64_t i = next_; i < end; ++i) {
     Record& record = records_[i];
-    if (record.state != State::kWaiting) [[likely]]
-      continue;
+    if (record.state != State::kWaiting) continue;
     if (!GrantBuffer(record, i, true).ok()) return;
   }
 }

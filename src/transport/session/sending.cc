@@ -102,7 +102,8 @@ template void SessionCore::Queue<Revoke>(Stream&, FrameType, const Revoke&);
 template void SessionCore::Queue<Notify>(Stream&, FrameType, const Notify&);
 
 // Whether the stream has something that may be sent now. Where the peer's
-// window or a place for a large message is wanting, it waits for those.
+// window, its grants or a place for a large message are wanting, it waits for
+// those.
 ABSL_ATTRIBUTE_HOT bool SessionCore::HasWork(Stream& stream) {
   if (!stream.end_.ok()) [[unlikely]]
     return false;
@@ -122,14 +123,8 @@ ABSL_ATTRIBUTE_HOT bool SessionCore::HasWork(Stream& stream) {
     SetStall(stream.send_stall_, Lack::kWindow);
     return false;
   }
-  if (size > layout_.eager_limit && free_outgoing_.empty()) [[unlikely]] {
-    SetStall(stream.send_stall_, Lack::kTransfers);
-    if (!stream.transfer_wanted_) {
-      stream.transfer_wanted_ = true;
-      want_transfer_.Push(&stream);
-    }
+  if (size > layout_.eager_limit && WaitsForTransfer(stream)) [[unlikely]]
     return false;
-  }
   SetStall(stream.send_stall_, Lack::kNothing);
   return true;
 }

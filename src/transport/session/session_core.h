@@ -317,6 +317,8 @@ class SessionCore {
   void CountSent(Stream& stream, const SendOperation& operation, uint64_t size);
 
   // transfers.cc
+  bool WaitsForTransfer(Stream& stream);
+  void RequestAnswered(Stream& stream);
   void StartTransfer(Stream& stream, SendOperation& operation);
   Outgoing* FindOutgoing(uint32_t id);
   bool HasWrites() const {

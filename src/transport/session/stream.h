@@ -106,6 +106,7 @@ class Stream final : private ReceiveSide::Host {
   uint64_t sent_cost_ = 0;
   uint64_t send_limit_;
   uint32_t references_ = 0;  // frames under way and transfers
+  uint32_t requested_ = 0;   // transfers that the peer has not granted
   bool ready_ = false;       // in its lane's list
   bool finishing_ = false;   // Finish was called
   bool finish_sent_ = false;
@@ -113,6 +114,7 @@ class Stream final : private ReceiveSide::Host {
   bool closed_ = false;         // the application is through with it
   bool memory_wanted_ = false;  // in the session's lists
   bool transfer_wanted_ = false;
+  bool requests_full_ = false;  // of requested_, until half of them are granted
   bool access_wanted_ = false;
   absl::Status end_;  // not OK: reset, by either side
   std::string reset_text_;

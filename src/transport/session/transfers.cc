@@ -13,6 +13,10 @@ namespace {
 // frame.
 constexpr uint64_t kMinChunk = 64 << 10;
 
+// Of one stream, Requests that the peer has not granted. More wait until half
+// of them are, and go together then.
+constexpr uint32_t kMaxRequests = 8;
+
 // An id is a place among the transfers, and how often it was taken.
 constexpr uint32_t kPlaceBits = 8;
 constexpr uint32_t PlaceOf(uint32_t id) {
@@ -20,6 +24,17 @@ constexpr uint32_t PlaceOf(uint32_t id) {
 }
 
 }  // namespace
+
+// Whether the stream's next message has to wait for what is under way.
+bool SessionCore::WaitsForTransfer(Stream& stream) {
+  if (!stream.requests_full_ && !free_outgoing_.empty()) return false;
+  SetStall(stream.send_stall_, Lack::kTransfers);
+  if (!stream.requests_full_ && !stream.transfer_wanted_) {
+    stream.transfer_wanted_ = true;
+    want_transfer_.Push(&stream);
+  }
+  return true;
+}
 
 void SessionCore::StartTransfer(Stream& stream, SendOperation& operation) {
   Outgoing& transfer = outgoing_[free_outgoing_.back()];
@@ -30,8 +45,14 @@ void SessionCore::StartTransfer(Stream& stream, SendOperation& operation) {
   transfer.operation = &operation;
   transfer.size = operation.size();
   ++stream.references_;
+  stream.requests_full_ = ++stream.requested_ >= kMaxRequests;
   Queue(stream, FrameType::kRequest,
         Request{.transfer = transfer.id, .size = transfer.size});
+}
+
+void SessionCore::RequestAnswered(Stream& stream) {
+  if (--stream.requested_ > kMaxRequests / 2) return;
+  if (std::exchange(stream.requests_full_, false)) MakeReady(stream);
 }
 
 SessionCore::Outgoing* SessionCore::FindOutgoing(uint32_t id) {
@@ -91,6 +112,7 @@ const char* SessionCore::OnGrant(Stream& stream, const FrameView& frame) {
       grant->size != transfer->size) {
     return "a Grant that was not asked for";
   }
+  RequestAnswered(stream);
   transfer->grant = *grant;
   transfer->written = 0;
   transfer->used = transfer->unmarked = transfer->marked = 0;
@@ -170,6 +192,7 @@ void SessionCore::SayWritten(Outgoing& transfer, WrittenStatus status) {
   transfer.state = status == WrittenStatus::kRevoked
                        ? Outgoing::State::kRequested
                        : Outgoing::State::kEnded;
+  if (status == WrittenStatus::kRevoked) ++transfer.stream->requested_;
   Queue(*transfer.stream, FrameType::kWritten,
         Written{.transfer = transfer.id,
                 .status = status,
@@ -215,6 +238,7 @@ void SessionCore::GiveUp(Outgoing& transfer, absl::Status why) {
     case Outgoing::State::kRequested:
       Done(*std::exchange(transfer.operation, nullptr), why);
       transfer.end = std::move(why);
+      RequestAnswered(*transfer.stream);
       SayWritten(transfer, WrittenStatus::kCancelled);
       return;
     case Outgoing::State::kWriting:

@@ -22,6 +22,7 @@ class LoneSession final : public SessionEvents {
   static constexpr size_t kLinks = 2;
   struct Sent {  // a frame
     uint32_t link = 0;
+    uint64_t serial = 0;  // of its packet
     FrameHeader header;
     std::vector<std::byte> payload;
   };
@@ -56,8 +57,10 @@ class LoneSession final : public SessionEvents {
                           .length = layout_.slot_size};
     }
     core_ = std::make_unique<SessionCore>(
-        SessionCore::Options{
-            .layout = layout_, .receive_slots = slots_, .reconnect = reconnect},
+        SessionCore::Options{.layout = layout_,
+                             .receive_slots = slots_,
+                             .ahead_bytes = 1 << 18,
+                             .reconnect = reconnect},
         memory_, *this);
     for (uint32_t i = 0; connected && i < kLinks; ++i) Connect(i);
   }
@@ -196,6 +199,7 @@ class LoneSession final : public SessionEvents {
       FrameView frame;
       while (reader.Next(frame)) {
         owner.sent_.push_back({index,
+                               serial,
                                frame.header,
                                {frame.payload.begin(), frame.payload.end()}});
       }

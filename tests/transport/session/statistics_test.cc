@@ -149,9 +149,9 @@ TEST(Statistics, AStallBeginsWhenTheApplicationCallsNotAtTheLastTurn) {
   ExpectStall(sending.StreamStalls().window, 1, seconds(5));
 }
 
-TEST(Statistics, MoreLongMessagesThanMayBeUnderWayWaitForATransfer) {
+TEST(Statistics, MoreLongMessagesThanMayBeAskedForWaitForATransfer) {
   Sending sending(MessageClass::kBulk);
-  for (uint32_t i = 0; i < 256; ++i) {
+  for (uint32_t i = 0; i < 8; ++i) {
     ++sending.credits;
     sending.Send(1000);
     sending.GiveWindow(kWindow + 256 * (i + 1));
@@ -161,19 +161,11 @@ TEST(Statistics, MoreLongMessagesThanMayBeUnderWayWaitForATransfer) {
   const SendOperation& last = sending.Send(1000);
   sending.session.Wait(milliseconds(2));
   ExpectStall(sending.StreamStalls().transfers, 1, milliseconds(2));
-  ++sending.credits;
-  sending.stream->Cancel(*sending.sends.front());
-  sending.GiveWindow(kWindow + 256 * 256);
-  sending.session.Complete(sending.link);
+  for (size_t i = 0; i < 4; ++i) sending.stream->Cancel(*sending.sends[i]);
   sending.session.Wait(milliseconds(2));
   const SessionStatistics statistics = sending.Statistics();
   ExpectStall(statistics.bulk.stalls.transfers, 1, milliseconds(2));
   EXPECT_TRUE(last.pending());
-  const auto requests = std::ranges::count_if(
-      sending.session.sent(), [](const LoneSession::Sent& sent) {
-        return sent.header.type == FrameType::kRequest;
-      });
-  EXPECT_EQ(requests, 257);
 }
 
 // The peer's stream, with a long message that two receives take in turn.
