@@ -68,6 +68,8 @@ absl::StatusOr<SessionPlan> SessionPlan::Make(const v1::TestSpec& spec,
                  RoundUp(options.eager_limit() + control::kMessageCost, 4096));
   }
   const uint64_t windows = window * streams;
+  // No less than applications have that do not say.
+  long_bytes = std::max(long_bytes, SessionLayout{}.receive_budget);
   if (windows + longest > room) {
     return absl::ResourceExhaustedError(
         absl::StrCat("memory: ", streams, " streams with messages of up to ",
