@@ -113,6 +113,7 @@ class QueuePair::NetOutbox final : public Outbox {
                     turn_bytes_ - std::min(turn_bytes_, sent_bytes_));
   }
   size_t lent_burst_bytes() const override { return bursts_.lent; }
+  bool beside_short() const override { return bursts_.beside_short; }
   void Send(const Outgoing& outgoing) override {
     sent_bytes_ += kAboutHeaders;
     if (bursts_.lent > 0 && outgoing.payload.length > bursts_.copied) {

@@ -63,6 +63,12 @@ constexpr uint32_t PollsApart(uint32_t vain_looks) {
   return vain_looks < 4096 ? 32 : 512;
 }
 
+bool IsShortMessage(const Packet& packet) {
+  const OpcodeFacts& facts = packet.facts();
+  return packet.packets == 1 && facts.first && facts.last &&
+         !facts.is_response();
+}
+
 bool IsOfferOfLink(std::span<const std::byte> message) {
   return std::ranges::equal(message, kLinkOffer);
 }
@@ -156,8 +162,11 @@ ABSL_ATTRIBUTE_HOT BurstBytes HostNetwork::Bursts(const Path& path,
                                                   Qpn destination) {
   if (!IsLocal(path.destination)) return {};
   const uint32_t slot = SlotOf(destination);
-  if (slot == slot_) return {.copied = loopback_.burst_bytes()};
-  return peers_.Bursts(slot);
+  BurstBytes bursts = slot == slot_
+                          ? BurstBytes{.copied = loopback_.burst_bytes()}
+                          : peers_.Bursts(slot);
+  bursts.beside_short = short_messages_.ForOthers(destination, now_);
+  return bursts;
 }
 
 ABSL_ATTRIBUTE_HOT void HostNetwork::Send(const Path& path,
@@ -177,6 +186,9 @@ ABSL_ATTRIBUTE_HOT void HostNetwork::Send(const Path& path,
                            .lent = outgoing.loan != nullptr,
                            .packets = outgoing.packet.packets};
   if (IsLocal(path.destination)) {
+    if (IsShortMessage(outgoing.packet)) {
+      short_messages_.OnMessage(destination, now_);
+    }
     return SendLocally(destination, header, packet);
   }
   const bool to_group = destination == kMulticastQpn;

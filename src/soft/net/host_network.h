@@ -159,6 +159,7 @@ class HostNetwork final : public Network {
   InboundLinks inbound_;
   LentPackets lent_;
   Company company_;
+  ShortMessages short_messages_;
   Services services_;
   Groups groups_;
   GsiRouter gsi_router_;

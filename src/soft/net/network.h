@@ -55,6 +55,9 @@ struct HostService {
 struct BurstBytes {
   size_t copied = 0;
   size_t lent = 0;  // Outgoing::loan
+  // Short messages of other queue pairs go the same way, and would wait for all
+  // that is in it.
+  bool beside_short = false;
 };
 
 // Whole: its headers parse, and its ICRC was right where it had one.

@@ -41,6 +41,8 @@ class Outbox {
   virtual size_t burst_bytes() const { return 0; }
   // The same, of payload that is in one piece.
   virtual size_t lent_burst_bytes() const { return 0; }
+  // Short messages of others would wait behind what is in flight.
+  virtual bool beside_short() const { return false; }
   // Takes one; room() was not zero. It may still be lost on its way.
   virtual void Send(const Outgoing& outgoing) = 0;
 };

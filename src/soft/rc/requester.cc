@@ -101,6 +101,7 @@ void Requester::Flush() {
 
 ABSL_ATTRIBUTE_HOT void Requester::Transmit(Instant now, Outbox& outbox) {
   lends_ = outbox.lent_burst_bytes() > 0;
+  beside_short_ = outbox.beside_short();
   if (rnr_until_ && now < *rnr_until_) return;
   rnr_until_.reset();
   while (Request* const request = NextToSend()) {
@@ -156,7 +157,16 @@ bool Requester::WindowHasRoom(const Request& request) const {
   if (probing_ && send_at_ > unacked_) return false;
   const uint64_t end = EndOfPart(request, send_at_);
   const bool comparable = end - unacked_ <= kMaxSpan;
-  return comparable && send_at_ - unacked_ - awaited_ < window();
+  return comparable && Room() > 0;
+}
+
+// Packets that the window takes. One that has become narrower may find that
+// nothing in flight will be acknowledged: it widens for what asks.
+uint64_t Requester::Room() const {
+  const uint64_t in_flight = send_at_ - unacked_ - awaited_;
+  const uint64_t most =
+      since_ack_req_ < in_flight ? window() : std::max(window(), own_window());
+  return most - std::min(most, in_flight);
 }
 
 // Where the packet at `position` ends or, of a READ, what one request asks for.
@@ -188,9 +198,8 @@ ABSL_ATTRIBUTE_HOT uint64_t Requester::EndOfBurst(const Request& request,
   const uint64_t wanted = std::min(
       PacketsOfBurst(BurstBytes(request, outbox), attributes_.mtu_bytes),
       request.end - send_at_);
-  const uint64_t room = window() - (in_flight - awaited_);
-  if (room < std::min<uint64_t>(wanted, window() / 2)) return send_at_;
-  return send_at_ + std::min({wanted, room, kMaxSpan - in_flight});
+  if (Room() < std::min<uint64_t>(wanted, window() / 2)) return send_at_;
+  return send_at_ + std::min({wanted, Room(), kMaxSpan - in_flight});
 }
 
 ibv_wc_status Requester::LocalFault(const Request& request) const {
@@ -321,7 +330,7 @@ Outgoing Requester::MakeAtomic(const Request& request) const {
 bool Requester::WantsAck(bool last, uint32_t packets) {
   if (!reliable()) return false;
   since_ack_req_ += packets;
-  const bool wanted = last || probing_ || since_ack_req_ >= narrow_window() / 2;
+  const bool wanted = last || probing_ || since_ack_req_ >= copied_window() / 2;
   if (wanted) since_ack_req_ = 0;
   return wanted;
 }
@@ -551,11 +560,12 @@ ABSL_ATTRIBUTE_HOT void Requester::Advance(uint64_t position, Instant now) {
 // By one for each window that was answered, as TCP's congestion avoidance does.
 // It ends with a loss, which one that never repeats cannot afford.
 void Requester::Widen(uint64_t position) {
-  if (window() >= attributes_.max_window || attributes_.retry_cnt == 0) return;
+  if (own_window() >= attributes_.max_window || attributes_.retry_cnt == 0)
+    return;
   answered_ += position - unacked_;
-  if (answered_ < window()) return;
+  if (answered_ < own_window()) return;
   answered_ = 0;
-  const bool used = send_at_ - unacked_ >= awaited_ + window() / 2;
+  const bool used = send_at_ - unacked_ >= awaited_ + own_window() / 2;
   if (used) ++grown_;
 }
 

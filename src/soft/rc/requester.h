@@ -95,9 +95,15 @@ class Requester {
   bool Begun(const Request& request) const;
   bool MaySend(const Request& request) const;
   uint32_t window() const {
-    return narrow_window() * (lends_ ? kWiderWhereLent : 1);
+    const bool wider = lends_ && !beside_short_;
+    return copied_window() * (wider ? kWiderWhereLent : 1);
   }
-  uint32_t narrow_window() const { return attributes_.window + grown_; }
+  // In which acknowledgements are asked for twice, whatever is lent.
+  uint32_t copied_window() const {
+    return beside_short_ ? std::min(own_window(), kBesideShort) : own_window();
+  }
+  uint32_t own_window() const { return attributes_.window + grown_; }
+  uint64_t Room() const;
   bool WindowHasRoom(const Request& request) const;
   uint64_t EndOfPart(const Request& request, uint64_t position) const;
   ibv_wc_status LocalFault(const Request& request) const;
@@ -155,6 +161,10 @@ class Requester {
   // What is lent lies in no queue, and goes in larger bursts.
   static constexpr uint32_t kWiderWhereLent = 8;
   bool lends_ = false;  // in the last Transmit
+  // Packets in flight beside short messages: 64 KiB, which a receiver takes in
+  // a few microseconds.
+  static constexpr uint32_t kBesideShort = 16;
+  bool beside_short_ = false;  // in the last Transmit
   // The window grows while it is made use of and nothing is lost.
   uint32_t grown_ = 0;
   uint64_t answered_ = 0;  // packets, since it grew

@@ -32,5 +32,28 @@ TEST(Company, StaysForAWhileAfterItsLastPacket) {
   EXPECT_FALSE(company.any(now + Company::kStay));
 }
 
+TEST(ShortMessages, AreForOthersFromTheFirstOneOn) {
+  ShortMessages messages;
+  const Instant now{};
+  EXPECT_FALSE(messages.ForOthers(kOne, now));
+  messages.OnMessage(kOther, now);
+  EXPECT_TRUE(messages.ForOthers(kOne, now));
+  EXPECT_FALSE(messages.ForOthers(kOther, now));
+}
+
+TEST(ShortMessages, OnesOwnHideNobodyElses) {
+  ShortMessages messages;
+  Instant now{};
+  messages.OnMessage(kOther, now);
+  now += ShortMessages::kStay / 2;
+  messages.OnMessage(kOne, now);
+  messages.OnMessage(kOne, now);
+  EXPECT_TRUE(messages.ForOthers(kOne, now));
+  EXPECT_TRUE(messages.ForOthers(kOther, now));
+  now += ShortMessages::kStay / 2;
+  EXPECT_FALSE(messages.ForOthers(kOne, now));
+  EXPECT_TRUE(messages.ForOthers(kOther, now));
+}
+
 }  // namespace
 }  // namespace nd::soft

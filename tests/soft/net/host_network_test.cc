@@ -188,6 +188,23 @@ TEST_F(HostNetworkTest, PacketsGoTogetherWhereThereIsARing) {
   EXPECT_TRUE(IsIntact(b.sink.arrived[0], burst));
 }
 
+TEST_F(HostNetworkTest, AQueuePairIsToldOfShortMessagesOfOthers) {
+  const Process a(options_), b(options_);
+  const Qpn one = QpnOf(b.network->slot(), 1);
+  const Qpn other = QpnOf(b.network->slot(), 2);
+  const auto beside_short = [&](Qpn destination) {
+    return a.network->Bursts(PathWithin(), destination).beside_short;
+  };
+  SendTo(*a.network, PathWithin(), other, 0, 8192, 8);
+  EXPECT_FALSE(beside_short(one));
+  SendTo(*a.network, PathWithin(), other, 8, 64);
+  EXPECT_TRUE(beside_short(one));
+  EXPECT_FALSE(beside_short(other));
+  Path outside = PathWithin();
+  outside.destination = Localhost(2);
+  EXPECT_FALSE(a.network->Bursts(outside, one).beside_short);
+}
+
 TEST_F(HostNetworkTest, ASmallRingTakesPacketsOneByOne) {
   Process a(WithRing(16384));
   Process b(options_);

@@ -92,6 +92,7 @@ class BenchOutbox final : public Outbox {
   size_t room() const override { return limit; }
   size_t burst_bytes() const override { return burst; }
   size_t lent_burst_bytes() const override { return lent_burst; }
+  bool beside_short() const override { return beside; }
   void Send(const Outgoing& outgoing) override;
 
   // The packets since the last call, in words.
@@ -100,6 +101,7 @@ class BenchOutbox final : public Outbox {
   size_t limit = 1000;
   size_t burst = 0;
   size_t lent_burst = 0;
+  bool beside = false;
   std::vector<Packet> packets;
   std::vector<std::vector<std::byte>> payloads;
   std::vector<bool> lasts;  // whether they do

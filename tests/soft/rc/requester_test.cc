@@ -186,6 +186,28 @@ TEST_F(RequesterTest, TheWindowIsWiderWhilePayloadIsLent) {
             "WRITE MIDDLE+66 len 256");
 }
 
+TEST_F(RequesterTest, BesideShortMessagesFewerPacketsAreInFlight) {
+  attributes_.window = 64;
+  outbox_.burst = outbox_.lent_burst = 4 * kMtu;
+  outbox_.beside = true;
+  EXPECT_EQ(AfterPost(Operation::kSend, 100 * kMtu),
+            "SEND FIRST+0 x4 len 1024; SEND MIDDLE+4 x4 len 1024 A; "
+            "SEND MIDDLE+8 x4 len 1024; SEND MIDDLE+12 x4 len 1024 A");
+  EXPECT_EQ(After(Acknowledge(7)),
+            "SEND MIDDLE+16 x4 len 1024; SEND MIDDLE+20 x4 len 1024 A");
+}
+
+TEST_F(RequesterTest, AWindowThatHasBecomeNarrowerAsksForAcknowledgements) {
+  attributes_.window = 44;
+  outbox_.burst = 4 * kMtu;
+  AfterPost(Operation::kSend, 100 * kMtu);  // asked for with the first 24
+  outbox_.beside = true;
+  EXPECT_EQ(After(Acknowledge(23)), "SEND MIDDLE+44 x4 len 1024 A");
+  EXPECT_EQ(After(Acknowledge(47)),
+            "SEND MIDDLE+48 x4 len 1024; SEND MIDDLE+52 x4 len 1024 A; "
+            "SEND MIDDLE+56 x4 len 1024; SEND MIDDLE+60 x4 len 1024 A");
+}
+
 TEST_F(RequesterTest, AnswerOfAReadThatIsNotToBeHadIsAskedForOnceMore) {
   AfterPost(Operation::kRead, 4 * kMtu);
   const Packet near =
