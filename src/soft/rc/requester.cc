@@ -157,15 +157,16 @@ bool Requester::WindowHasRoom(const Request& request) const {
   if (probing_ && send_at_ > unacked_) return false;
   const uint64_t end = EndOfPart(request, send_at_);
   const bool comparable = end - unacked_ <= kMaxSpan;
-  return comparable && Room() > 0;
+  return comparable && Room(request) > 0;
 }
 
 // Packets that the window takes. One that has become narrower may find that
 // nothing in flight will be acknowledged: it widens for what asks.
-uint64_t Requester::Room() const {
+uint64_t Requester::Room(const Request& request) const {
   const uint64_t in_flight = send_at_ - unacked_ - awaited_;
-  const uint64_t most =
-      since_ack_req_ < in_flight ? window() : std::max(window(), own_window());
+  const uint64_t most = since_ack_req_ < in_flight
+                            ? window(request)
+                            : std::max(window(request), own_window());
   return most - std::min(most, in_flight);
 }
 
@@ -198,8 +199,9 @@ ABSL_ATTRIBUTE_HOT uint64_t Requester::EndOfBurst(const Request& request,
   const uint64_t wanted = std::min(
       PacketsOfBurst(BurstBytes(request, outbox), attributes_.mtu_bytes),
       request.end - send_at_);
-  if (Room() < std::min<uint64_t>(wanted, window() / 2)) return send_at_;
-  return send_at_ + std::min({wanted, Room(), kMaxSpan - in_flight});
+  const uint64_t room = Room(request);
+  if (room < std::min<uint64_t>(wanted, window(request) / 2)) return send_at_;
+  return send_at_ + std::min({wanted, room, kMaxSpan - in_flight});
 }
 
 ibv_wc_status Requester::LocalFault(const Request& request) const {
@@ -560,8 +562,8 @@ ABSL_ATTRIBUTE_HOT void Requester::Advance(uint64_t position, Instant now) {
 // By one for each window that was answered, as TCP's congestion avoidance does.
 // It ends with a loss, which one that never repeats cannot afford.
 void Requester::Widen(uint64_t position) {
-  if (own_window() >= attributes_.max_window || attributes_.retry_cnt == 0)
-    return;
+  const bool widest = own_window() >= attributes_.max_window;
+  if (widest || attributes_.retry_cnt == 0) return;
   answered_ += position - unacked_;
   if (answered_ < own_window()) return;
   answered_ = 0;

@@ -94,16 +94,17 @@ class Requester {
   Request* NextToSend();
   bool Begun(const Request& request) const;
   bool MaySend(const Request& request) const;
-  uint32_t window() const {
-    const bool wider = lends_ && !beside_short_;
-    return copied_window() * (wider ? kWiderWhereLent : 1);
-  }
-  // In which acknowledgements are asked for twice, whatever is lent.
+  uint32_t own_window() const { return attributes_.window + grown_; }
+  // In half of which acknowledgements are asked for inside of long messages.
   uint32_t copied_window() const {
     return beside_short_ ? std::min(own_window(), kBesideShort) : own_window();
   }
-  uint32_t own_window() const { return attributes_.window + grown_; }
-  uint64_t Room() const;
+  uint32_t window(const Request& request) const {
+    const bool is_long = request.end - request.begin > 1;
+    if (is_long && beside_short_) return copied_window();
+    return own_window() * (lends_ ? kWiderWhereLent : 1);
+  }
+  uint64_t Room(const Request& request) const;
   bool WindowHasRoom(const Request& request) const;
   uint64_t EndOfPart(const Request& request, uint64_t position) const;
   ibv_wc_status LocalFault(const Request& request) const;
@@ -161,8 +162,8 @@ class Requester {
   // What is lent lies in no queue, and goes in larger bursts.
   static constexpr uint32_t kWiderWhereLent = 8;
   bool lends_ = false;  // in the last Transmit
-  // Packets in flight beside short messages: 64 KiB, which a receiver takes in
-  // a few microseconds.
+  // Packets of long messages in flight beside short ones of others: 64 KiB,
+  // which a receiver takes in a few microseconds.
   static constexpr uint32_t kBesideShort = 16;
   bool beside_short_ = false;  // in the last Transmit
   // The window grows while it is made use of and nothing is lost.

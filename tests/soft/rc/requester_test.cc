@@ -101,7 +101,7 @@ class RequesterTest : public testing::Test {
     Segment segment;
   };
 
-  QpOptions options_{.number = kHere, .send_depth = 16};
+  QpOptions options_{.number = kHere, .send_depth = 32};
   QpAttributes attributes_;
   std::list<Buffer> buffers_;
   BenchCompletions completions_;
@@ -195,6 +195,14 @@ TEST_F(RequesterTest, BesideShortMessagesFewerPacketsAreInFlight) {
             "SEND MIDDLE+8 x4 len 1024; SEND MIDDLE+12 x4 len 1024 A");
   EXPECT_EQ(After(Acknowledge(7)),
             "SEND MIDDLE+16 x4 len 1024; SEND MIDDLE+20 x4 len 1024 A");
+}
+
+TEST_F(RequesterTest, ShortMessagesBesideOthersHaveTheWholeWindow) {
+  attributes_.window = 64;
+  outbox_.beside = true;
+  for (int i = 0; i < 20; ++i) requester_.Post(Work(Operation::kSend));
+  Sent();
+  EXPECT_EQ(outbox_.packets.size(), 20u);
 }
 
 TEST_F(RequesterTest, AWindowThatHasBecomeNarrowerAsksForAcknowledgements) {
