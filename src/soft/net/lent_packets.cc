@@ -58,21 +58,25 @@ bool Lender::Fetch(const Loan& loan,
 
 void LentPackets::Push(const Path& path, const Packet& packet, const Loan& loan,
                        std::shared_ptr<Lender> lender, ArrivalSink& sink) {
+  MakeRoom(sink);
   Push({.path = path,
         .packet = packet,
         .loan = loan,
-        .lender = std::move(lender)},
-       sink);
+        .lender = std::move(lender)});
 }
 
-void LentPackets::Push(Waiting waiting, ArrivalSink& sink) {
-  if (packets_.size() >= kMost) HandOutSome(sink);
+void LentPackets::MakeRoom(ArrivalSink& sink) {
+  while (packets_.size() >= kMost) HandOutSome(sink);
+}
+
+void LentPackets::Push(Waiting waiting) {
   waiting.number = next_number_++;
   packets_.push_back(std::move(waiting));
 }
 
 // Requests to a queue pair keep their order, and so do answers.
 bool LentPackets::TakeBehind(const Arrival& arrival, ArrivalSink& sink) {
+  MakeRoom(sink);
   const Packet& packet = arrival.packet;
   const bool passes =
       std::ranges::none_of(packets_, [&packet](const Waiting& waiting) {
@@ -86,8 +90,7 @@ bool LentPackets::TakeBehind(const Arrival& arrival, ArrivalSink& sink) {
   }
   Push({.path = arrival.path,
         .packet = packet,
-        .payload = {packet.payload.begin(), packet.payload.end()}},
-       sink);
+        .payload = {packet.payload.begin(), packet.payload.end()}});
   return true;
 }
 

@@ -74,10 +74,11 @@ class LentPackets {
     std::vector<std::byte> payload{};  // its
     uint8_t handed_out = 0;            // packets of a burst that is lent
   };
-  void Push(Waiting waiting, ArrivalSink& sink);
+  void MakeRoom(ArrivalSink& sink);
+  void Push(Waiting waiting);
   static void HandOut(Waiting& waiting, uint8_t packets, ArrivalSink& sink);
 
-  std::deque<Waiting> packets_;
+  std::deque<Waiting> packets_;  // the first of them is lent
   uint64_t next_number_ = 0;
   uint64_t mark_ = 0;
   uint32_t parts_ = 0;  // to be handed out since something has passed

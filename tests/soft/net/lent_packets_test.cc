@@ -164,6 +164,18 @@ TEST_F(LentPacketsTest, AreBounded) {
   EXPECT_LE(left, 256u);
 }
 
+TEST_F(LentPacketsTest, MoreThanMayWaitBehindOneIsHandedOutWithIt) {
+  Lend(kOne, 0, 2);
+  std::string expected = "0 x2 first last";
+  uint32_t psn = 2;
+  for (; !Passes(PacketOf(kOne, psn)); ++psn) {
+    ASSERT_LT(psn, 1000u);
+    absl::StrAppend(&expected, ", ", psn, " len 0");
+  }
+  EXPECT_TRUE(packets_.empty());
+  EXPECT_EQ(handed_out_, expected);
+}
+
 TEST_F(LentPacketsTest, TheMarkIsPassedOnceAllBeforeItAreHandedOut) {
   Lend(kOne, 0, 2);
   packets_.Mark();
