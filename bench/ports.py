@@ -26,8 +26,8 @@ def wait_for_port(port: int) -> None:
 
 
 @contextlib.contextmanager
-def server(command: list[str], port: int):
-    """A program that runs meanwhile, once it listens on the TCP port."""
+def server(command: list[str], port: int, stop: signal.Signals = signal.SIGKILL):
+    """A program that runs meanwhile, once it listens on the TCP port; `stop` ends it."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL, start_new_session=True)
     try:
@@ -35,5 +35,5 @@ def server(command: list[str], port: int):
         yield
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(process.pid, stop)
         process.wait()

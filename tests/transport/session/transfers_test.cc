@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <deque>
+#include <iterator>
+#include <span>
 #include <vector>
 
 #include "transport/session/lone_session.h"
