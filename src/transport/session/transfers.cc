@@ -51,6 +51,7 @@ void SessionCore::StartTransfer(Stream& stream, SendOperation& operation) {
 }
 
 void SessionCore::RequestAnswered(Stream& stream) {
+  assert(stream.requested_ > 0);
   if (--stream.requested_ > kMaxRequests / 2) return;
   if (std::exchange(stream.requests_full_, false)) MakeReady(stream);
 }
@@ -112,7 +113,6 @@ const char* SessionCore::OnGrant(Stream& stream, const FrameView& frame) {
       grant->size != transfer->size) {
     return "a Grant that was not asked for";
   }
-  RequestAnswered(stream);
   transfer->grant = *grant;
   transfer->written = 0;
   transfer->used = transfer->unmarked = transfer->marked = 0;
@@ -124,6 +124,7 @@ const char* SessionCore::OnGrant(Stream& stream, const FrameView& frame) {
     }
   }
   transfer->state = Outgoing::State::kWriting;
+  RequestAnswered(stream);
   size_t links = 0;
   for (uint32_t i = layout_.latency_links; i < layout_.links(); ++i) {
     links += links_[i].state == Link::State::kUp ? 1 : 0;

@@ -67,6 +67,7 @@ class LoneSession final : public SessionEvents {
   ~LoneSession() override { core_.reset(); }
 
   SessionCore& core() { return *core_; }
+  SimMemory& memory() { return memory_; }
   const SessionLayout& layout() const { return layout_; }
   const std::vector<Sent>& sent() const { return sent_; }
   const std::vector<Written>& writes() const { return writes_; }

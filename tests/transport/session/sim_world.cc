@@ -30,7 +30,7 @@ void SimMemory::Free(const Registered& buffer) {
 
 absl::StatusOr<Registered> SimMemory::RegisterSource(
     std::span<const std::byte> bytes) {
-  if (random_ != nullptr && !random_->OneIn(4)) {
+  if (has_no_sources || (random_ != nullptr && !random_->OneIn(4))) {
     return absl::ResourceExhaustedError("refused");
   }
   return RegisterTarget({const_cast<std::byte*>(bytes.data()), bytes.size()});
@@ -48,6 +48,7 @@ void SimMemory::Unregister(const Registered& memory) {
 }
 
 absl::StatusOr<LocalPiece> SimMemory::AllocateStages() {
+  if (has_no_sources) return absl::ResourceExhaustedError("refused");
   stages_.resize(kStages * kStageBytes);
   return LocalPiece{.data = stages_.data(), .length = stages_.size()};
 }

@@ -46,6 +46,8 @@ class SimMemory final : public SessionMemory {
     random_ = &random;
     later_ = std::move(later);
   }
+  // Neither sources nor stages are to be had.
+  bool has_no_sources = false;
   // False: it was awaited.
   bool FinishCopy(uint32_t stage);
   // Whether a copy of these bytes is still to be done.

@@ -125,6 +125,18 @@ TEST(Requests, ThatAreGivenUpMakeRoomForOthers) {
   EXPECT_EQ(asking.requests(), 9u);
 }
 
+TEST(Requests, ThatAreGrantedInVainAreAnsweredOnce) {
+  Asking asking(1);
+  asking.session.memory().has_no_sources = true;
+  const SendOperation& failed = asking.Send(0);
+  asking.GiveGrant(0, 0);
+  ASSERT_TRUE(failed.done());
+  EXPECT_TRUE(absl::IsResourceExhausted(failed.status())) << failed.status();
+  asking.session.Complete(kFrameLink);
+  for (int i = 0; i < 9; ++i) asking.Send(0);
+  EXPECT_EQ(asking.requests(), 1u + 8u);
+}
+
 TEST(Requests, OfAReaderThatDoesNotReadLeavePlacesToOtherStreams) {
   Asking asking(4);
   for (size_t stream = 0; stream < 3; ++stream) {
