@@ -165,6 +165,10 @@ class Device final : private ArrivalSink {
   Instant attended() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return attended_;
   }
+  // How often it has looked for something to do by polling. Wraps around.
+  uint32_t inline_looks() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return inline_looks_;
+  }
   // The thread sleeps because the application polls; arrivals do not wake it.
   void set_napping(bool napping) { napping_.store(napping); }
   // An eventfd that only the thread reads: where it is told to look again. -1:

@@ -16,32 +16,23 @@
 namespace nd::soft {
 namespace {
 
-// Between two looks whether the application still polls. Each takes the
-// processor that they may share for some 10 us. So the next one is as far away
-// as the application has been found to serve itself, at most that far; and not
-// so far where it polls now and then only.
-constexpr Duration kLongNap = std::chrono::milliseconds(1);
-constexpr Duration kWatchfulNap = std::chrono::microseconds(200);
-// One that spins on its memory between two polls leaves behind what comes
-// meanwhile; while that is found, the looks are close.
-constexpr Duration kShortNap = std::chrono::microseconds(2);
-// How long after a poll the next one may still be about to come.
-constexpr Duration kAttention = std::chrono::microseconds(10);
-// How long after a poll the application is left to serve itself. Where they
-// share a processor, it may not have had the time to poll during a short nap;
-// this thread would take over then, and keep it from polling.
-constexpr Duration kPresence = std::chrono::microseconds(50);
 // What there is to do often comes in a row: looks before it sleeps.
 constexpr int kPatience = 32;
 // A thread that never sleeps looks for new addresses once in so many rounds.
 constexpr uint32_t kRoundsALook = 4096;
+// How much later than asked for a sleep may end.
+constexpr Duration kSlack = std::chrono::microseconds(1);
+
+// Of this thread.
+void SetSlack(Duration slack) {
+  prctl(PR_SET_TIMERSLACK, slack.count(), 0, 0, 0);
+}
 
 }  // namespace
 
 Engine::Engine(Device& device, AddressWatch watch)
     : device_(device),
       watch_(std::move(watch)),
-      nap_(kLongNap),
       wake_(Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))) {
   {
     Holding lock(device_.mutex());
@@ -65,13 +56,13 @@ Engine::~Engine() {
 
 void Engine::Run() {
   pthread_setname_np(pthread_self(), "ndsoft");
-  prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);  // 1 us
+  SetSlack(kSlack);
   int fruitless = 0;
   uint32_t rounds = 0;
   Instant present_until{};
   while (!stop_.load()) {
     const Instant now = device_.clock().Now();
-    if (device_.TakePolled()) present_until = now + kPresence;
+    if (device_.TakePolled()) present_until = now + Vigilance::kPresence;
     if (now < present_until) {
       if (!Nap()) present_until = now;
       continue;
@@ -91,17 +82,28 @@ void Engine::Run() {
 }
 
 bool Engine::Nap() {
+  const Instant due = device_.clock().Now() + vigilance_.nap();
+  const Duration slack = vigilance_.slack();
+  if (slack > kSlack) SetSlack(slack);
   device_.set_napping(true);
-  const bool called = Sleep(device_.clock().Now() + nap_);
+  const bool called = Sleep(due);
   device_.set_napping(false);
-  if (called) return false;
-  const Duration attention = std::min(kAttention, nap_ / 4);
-  nap_ = std::min(nap_ * 2, kLongNap);
-  // Whoever has the lock makes progress already.
-  if (!device_.mutex().TryAcquire()) return true;
-  const Duration alone = device_.clock().Now() - device_.attended();
-  if (alone >= kPresence) nap_ = std::min(nap_, kWatchfulNap);
-  if (alone >= attention && device_.Progress()) nap_ = kShortNap;
+  if (slack > kSlack) SetSlack(kSlack);
+  if (called) {
+    vigilance_.Interrupt();
+    return false;
+  }
+  if (!device_.mutex().TryAcquire()) {
+    vigilance_.Relax();
+    return true;
+  }
+  // What came when it was due may have kept the application from polling.
+  const Duration alone =
+      std::min(due, device_.clock().Now()) - device_.attended();
+  if (vigilance_.ShouldLook(device_.inline_looks(), alone) &&
+      device_.Progress()) {
+    vigilance_.Found();
+  }
   device_.mutex().Release();
   return true;
 }

@@ -8,6 +8,7 @@
 
 #include "base/fd.h"
 #include "soft/device/device.h"
+#include "soft/device/vigilance.h"
 #include "soft/net/device_fds.h"
 
 namespace nd::soft {
@@ -36,7 +37,7 @@ class Engine {
   Device& device_;
   AddressWatch watch_;
   int network_fd_ = -1;
-  Duration nap_;  // how long the next one is to be
+  Vigilance vigilance_;
   OwnFd wake_;
   std::atomic<bool> stop_{false};
   std::thread thread_;
