@@ -10,8 +10,25 @@
 namespace nd::transport {
 namespace {
 
-// Large messages that are granted before somebody waits for them.
+// Large messages that are granted before somebody waits for them: so many, and
+// of so many bytes, or two. What comes goes through the caches from one message
+// to the next, the sooner out of them the more there is.
 constexpr uint64_t kMaxAhead = 8;
+constexpr uint64_t kMaxAheadBytes = uint64_t{4} << 20;
+
+// Of what may be granted ahead.
+struct Part {
+  void Add(uint64_t size) {
+    ++messages;
+    bytes += size;
+  }
+  bool half() const {
+    return messages >= kMaxAhead / 2 || bytes >= kMaxAheadBytes / 2;
+  }
+
+  uint64_t messages = 0;
+  uint64_t bytes = 0;
+};
 
 constexpr uint64_t kSpillAlignment = 64;
 
@@ -330,15 +347,22 @@ absl::Status ReceiveSide::GrantTarget(Record& record,
 // While there are enough of those, grants wait for more to go with.
 void ReceiveSide::GrantAhead() {
   if (!loans_ || ended_) return;
-  const uint64_t end = std::min(records_.end(), next_ + kMaxAhead);
-  uint64_t waiting = 0, granted = 0;
-  for (uint64_t i = next_; i < end; ++i) {
-    if (records_[i].state == State::kWaiting) ++waiting;
-    if (records_[i].state == State::kGranted) ++granted;
+  const uint64_t last = std::min(records_.end(), next_ + kMaxAhead);
+  Part waiting, granted;
+  uint64_t end = next_;
+  for (; end < last; ++end) {
+    const Record& record = records_[end];
+    const bool waits = record.state == State::kWaiting;
+    if (!waits && record.state != State::kGranted) continue;
+    if (waiting.messages + granted.messages >= 2 &&
+        waiting.bytes + granted.bytes + record.size > kMaxAheadBytes) {
+      break;
+    }
+    (waits ? waiting : granted).Add(record.size);
   }
-  if (waiting == 0) [[likely]]
+  if (waiting.messages == 0) [[likely]]
     return;
-  if (granted >= kMaxAhead / 2 && waiting < kMaxAhead / 2) return;
+  if (granted.half() && !waiting.half()) return;
   for (uint64_t i = next_; i < end; ++i) {
     Record& record = records_[i];
     if (record.state != State::kWaiting) continue;

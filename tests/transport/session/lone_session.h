@@ -42,7 +42,8 @@ class LoneSession final : public SessionEvents {
 
   // The session is the server's end: the peer opens streams as a client.
   explicit LoneSession(bool digest = false, Duration reconnect = {},
-                       bool connected = true) {
+                       bool connected = true, uint64_t memory = 1 << 20)
+      : memory_(memory) {
     layout_.slots = 8;
     layout_.slot_size = 1024;
     layout_.eager_limit = 900;
@@ -59,7 +60,7 @@ class LoneSession final : public SessionEvents {
     core_ = std::make_unique<SessionCore>(
         SessionCore::Options{.layout = layout_,
                              .receive_slots = slots_,
-                             .ahead_bytes = 1 << 18,
+                             .ahead_bytes = memory / 4,
                              .reconnect = reconnect},
         memory_, *this);
     for (uint32_t i = 0; connected && i < kLinks; ++i) Connect(i);
@@ -237,7 +238,7 @@ class LoneSession final : public SessionEvents {
   Instant Now() override { return now_; }
 
   SessionLayout layout_;
-  SimMemory memory_{1 << 20};
+  SimMemory memory_;
   std::vector<std::byte> slot_bytes_;
   std::vector<ReceiveSlot> slots_;
   std::unique_ptr<SessionCore> core_;

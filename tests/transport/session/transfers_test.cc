@@ -159,53 +159,91 @@ TEST(Requests, WaitWhileAsManyMessagesAsMayBeAreUnderWay) {
   EXPECT_EQ(asking.requests(), 257u);
 }
 
-TEST(Grants, AheadGoTogetherOnceHalfOfThemAreUsed) {
-  constexpr uint32_t kStream =
-      StreamId{.number = 1, .by_client = true}.Encode();
-  LoneSession session;
-  session.Give(kFrameLink, {.type = FrameType::kOpen,
-                            .stream = kStream,
-                            .window = session.layout().stream_window});
-  Stream* const stream = session.core().AcceptStream();
-  std::deque<ReceiveOperation> receives;
-  const auto receive = [&] {
-    stream->Receive(receives.emplace_back());
-    session.Pump();
-  };
-  const auto grants = [&session] {
-    return FramesOf(session, FrameType::kGrant);
-  };
-  receive();
-  for (uint32_t i = 0; i < 15; ++i) {
-    session.GivePayload(kFrameLink,
-                        {.type = FrameType::kRequest,
-                         .stream = kStream,
-                         .credits = Credits(session),
-                         .window = session.layout().stream_window},
-                        Request{.transfer = i, .size = kLarge});
-    session.Complete(kFrameLink);
+// A stream of the peer's, of which all large messages are asked for and one is
+// waited for.
+class Granting {
+ public:
+  Granting(uint64_t size, uint32_t messages) {
+    session.Give(kFrameLink, {.type = FrameType::kOpen,
+                              .stream = kStream,
+                              .window = session.layout().stream_window});
+    stream_ = session.core().AcceptStream();
+    Receive();
+    for (uint32_t i = 0; i < messages; ++i) {
+      session.GivePayload(kFrameLink,
+                          {.type = FrameType::kRequest,
+                           .stream = kStream,
+                           .credits = Credits(session),
+                           .window = session.layout().stream_window},
+                          Request{.transfer = i, .size = size});
+      session.Complete(kFrameLink);
+    }
   }
-  EXPECT_EQ(grants().size(), 8u);
-  const auto write = [&](size_t number) {
+  ~Granting() {
+    for (ReceiveOperation& each : receives_) {
+      if (each.done()) each.message().Drop();
+    }
+    session.core().Fail(absl::CancelledError("the end"));
+    session.Pump();
+  }
+
+  // The message comes, and the next one is waited for.
+  void Write(size_t number) {
     const auto grant = Grant::Parse(grants()[number].payload);
     session.GiveImmediate(
         kWriteLink, WrittenImmediate{.slot = static_cast<uint16_t>(grant->slot),
                                      .transfer = grant->transfer}
                         .Encode());
-    ASSERT_TRUE(receives.back().done());
-    receive();
-  };
-  for (size_t i = 0; i < 3; ++i) write(i);
-  EXPECT_EQ(grants().size(), 8u);
-  write(3);
-  const auto all = grants();
+    ASSERT_TRUE(receives_.back().done());
+    Receive();
+  }
+  std::vector<LoneSession::Sent> grants() const {
+    return FramesOf(session, FrameType::kGrant);
+  }
+
+  LoneSession session{/*digest=*/false, /*reconnect=*/{}, /*connected=*/true,
+                      /*memory=*/1 << 27};
+
+ private:
+  static constexpr uint32_t kStream =
+      StreamId{.number = 1, .by_client = true}.Encode();
+
+  void Receive() {
+    stream_->Receive(receives_.emplace_back());
+    session.Pump();
+  }
+
+  Stream* stream_ = nullptr;
+  std::deque<ReceiveOperation> receives_;
+};
+
+TEST(Grants, AheadGoTogetherOnceHalfOfThemAreUsed) {
+  Granting granting(kLarge, 15);
+  EXPECT_EQ(granting.grants().size(), 8u);
+  for (size_t i = 0; i < 3; ++i) granting.Write(i);
+  EXPECT_EQ(granting.grants().size(), 8u);
+  granting.Write(3);
+  const auto all = granting.grants();
   ASSERT_EQ(all.size(), 12u);
   EXPECT_TRUE(ShareAPacket(std::span(all).subspan(8)));
-  for (ReceiveOperation& each : receives) {
-    if (each.done()) each.message().Drop();
-  }
-  session.core().Fail(absl::CancelledError("the end"));
-  session.Pump();
+}
+
+TEST(Grants, AheadAreOfFourMegabytesAndGoTogetherOnceHalfOfThoseAreUsed) {
+  Granting granting(1 << 20, 8);
+  EXPECT_EQ(granting.grants().size(), 4u);
+  granting.Write(0);
+  EXPECT_EQ(granting.grants().size(), 4u);
+  granting.Write(1);
+  const auto all = granting.grants();
+  ASSERT_EQ(all.size(), 6u);
+  EXPECT_TRUE(ShareAPacket(std::span(all).subspan(4)));
+}
+
+TEST(Grants, AheadAreTwoOfMessagesOfAnySize) {
+  Granting granting(8 << 20, 4);
+  EXPECT_EQ(granting.grants().size(), 2u);
+  granting.Write(0);
+  EXPECT_EQ(granting.grants().size(), 3u);
 }
 
 }  // namespace
