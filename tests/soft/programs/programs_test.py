@@ -261,6 +261,12 @@ class Perftest(SoftTest):
             with self.subTest(op):
                 self.perftest(f"ib_{op}_bw")
 
+    # As fast as it goes, until what is lent has been chosen and much waits.
+    def test_bandwidth_of_long_messages(self) -> None:
+        for op in ("send", "write", "read"):
+            with self.subTest(op):
+                self.perftest(f"ib_{op}_bw", "-s", "1048576", "-n", "3000")
+
     def test_bandwidth_both_ways(self) -> None:
         for op in ("send", "write", "read"):
             with self.subTest(op):
