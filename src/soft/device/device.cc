@@ -447,8 +447,8 @@ void Device::SendRequests(QueuePair& qp) {
     Enqueue(qp);
     attended_ = clock_.Now();
   }
-  SetTimer(qp);
   network_->Flush();
+  SetTimer(qp);
   WakeForWork();
 }
 
@@ -634,10 +634,10 @@ ABSL_ATTRIBUTE_HOT void Device::Pump(Instant now) {
   for (QueuePair* const qp : turn_) {
     qp->queued = false;
     Requeue(*qp, qp->Transmit(now, *network_));
-    SetTimer(*qp);
   }
-  turn_.clear();
   network_->Flush();
+  for (QueuePair* const qp : turn_) SetTimer(*qp);
+  turn_.clear();
   WakeForWork();
 }
 

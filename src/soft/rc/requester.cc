@@ -53,7 +53,7 @@ void Requester::Reset() {
   GoBack();
   retries_ = rnr_retries_ = 0;
   asked_again_ = probing_ = draining_ = failed_ = false;
-  rnr_until_.reset();
+  rnr_until_ = kNever;
 }
 
 Psn Requester::PsnAt(uint64_t position) const {
@@ -94,7 +94,7 @@ void Requester::Flush() {
   while (!queue_.empty()) Complete(IBV_WC_WR_FLUSH_ERR);
   unacked_ = max_sent_ = posted_;
   GoBack();
-  rnr_until_.reset();
+  rnr_until_ = kNever;
 }
 
 // ---- What goes out.
@@ -102,8 +102,8 @@ void Requester::Flush() {
 ABSL_ATTRIBUTE_HOT void Requester::Transmit(Instant now, Outbox& outbox) {
   lends_ = outbox.lent_burst_bytes() > 0;
   beside_short_ = outbox.beside_short();
-  if (rnr_until_ && now < *rnr_until_) return;
-  rnr_until_.reset();
+  if (rnr_until_ != kNever && now < rnr_until_) return;
+  rnr_until_ = kNever;
   while (Request* const request = NextToSend()) {
     if (outbox.room() == 0) return;
     const uint64_t up_to = EndOfBurst(*request, outbox);
@@ -345,7 +345,7 @@ void Requester::Sent(Request& request, uint64_t up_to, Instant now) {
   if (send_at_ == request.end) ++send_index_;
   if (!reliable()) {
     Advance(send_at_, now);
-  } else if (!ack_deadline_) {
+  } else if (ack_deadline_ == kNever) {
     StartAckTimer(now);
   }
 }
@@ -450,7 +450,7 @@ void Requester::OnNak(NakCode code, uint64_t position, Instant now) {
   if (code == NakCode::kPsnSequenceError) {
     // rdma_rxe sends these for what follows a packet it had no receive for,
     // where the rules ask for silence: the wait goes on.
-    if (!rnr_until_) AskAgain();
+    if (rnr_until_ == kNever) AskAgain();
     return;
   }
   const bool of_first = position < queue_.front().end;
@@ -460,7 +460,7 @@ void Requester::OnNak(NakCode code, uint64_t position, Instant now) {
 
 void Requester::OnRnrNak(uint8_t timer_code, uint64_t position, Instant now) {
   if (!Acknowledge(position, now)) return AskAgain();
-  if (rnr_until_) return;  // the same NAK twice
+  if (rnr_until_ != kNever) return;  // the same NAK twice
   const bool for_ever = attributes_.rnr_retry == kRnrRetryForever;
   if (!for_ever && rnr_retries_ == attributes_.rnr_retry) {
     return Fail(IBV_WC_RNR_RETRY_EXC_ERR);
@@ -553,8 +553,8 @@ ABSL_ATTRIBUTE_HOT void Requester::Advance(uint64_t position, Instant now) {
   send_at_ = std::max(send_at_, unacked_);
   retries_ = rnr_retries_ = 0;
   asked_again_ = probing_ = false;
-  rnr_until_.reset();
-  ack_deadline_.reset();
+  rnr_until_ = kNever;
+  ack_deadline_ = kNever;
   if (send_at_ > unacked_) StartAckTimer(now);
   Retire();
 }
@@ -579,12 +579,14 @@ void Requester::StartAckTimer(Instant now) {
 // ---- Retries and ends.
 
 std::optional<Instant> Requester::NextDeadline() const {
-  return rnr_until_ ? rnr_until_ : ack_deadline_;
+  const Instant next = rnr_until_ != kNever ? rnr_until_ : ack_deadline_;
+  if (next == kNever) return std::nullopt;
+  return next;
 }
 
 void Requester::OnTimer(Instant now) {
-  if (rnr_until_ && now >= *rnr_until_) rnr_until_.reset();
-  if (!ack_deadline_ || now < *ack_deadline_) return;
+  if (now >= rnr_until_) rnr_until_ = kNever;
+  if (now < ack_deadline_) return;
   Retry();
   if (failed_) return;
   // The peer may be slow, not deaf: all that is in flight once more, and an
@@ -619,7 +621,7 @@ void Requester::GoBack() {
   rd_atomics_ = 0;
   since_ack_req_ = 0;
   doubted_ = 0;
-  ack_deadline_.reset();
+  ack_deadline_ = kNever;
 }
 
 ABSL_ATTRIBUTE_HOT void Requester::Retire() {
@@ -649,8 +651,8 @@ void Requester::Complete(ibv_wc_status status) {
 void Requester::Fail(ibv_wc_status status) {
   Complete(status);
   failed_ = true;
-  ack_deadline_.reset();
-  rnr_until_.reset();
+  ack_deadline_ = kNever;
+  rnr_until_ = kNever;
 }
 
 }  // namespace nd::soft

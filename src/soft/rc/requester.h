@@ -185,8 +185,11 @@ class Requester {
   bool asked_again_ = false;
   bool probing_ = false;  // after silence, one packet and no more
 
-  std::optional<Instant> ack_deadline_;
-  std::optional<Instant> rnr_until_;
+  // Written for each packet and read at once behind what goes into a ring: in
+  // one word, which need not wait until all of that has reached the cache.
+  static constexpr Instant kNever = Instant::max();
+  Instant ack_deadline_ = kNever;
+  Instant rnr_until_ = kNever;
   bool draining_ = false;
   bool failed_ = false;
 };
