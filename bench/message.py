@@ -16,6 +16,9 @@ to theirs: the median of the ratios that the rounds gave, with the range that ho
 it with 90 % confidence (by bootstrap). Latencies are p50 of half the round trip
 (isolation: p99), bandwidths are means.
 
+A raw WRITE goes from the same 1 MiB to the same 1 MiB each time, which some second
+caches hold; on two QPs it does so with two of each. Messages come into four in turn.
+
 isolation: the latency class' p99 while a bulk stream of the same session sends as
 much as goes through, to its p99 when idle; and the same with the bulk stream in
 the latency class, which is what there would be without classes.
@@ -83,6 +86,8 @@ def message_tables(ndping: Ndping, native: bool) -> list[Table]:
     bandwidth = [
         Line("nd message", lambda: ndping.bw("--over", "message", *bw), "GB/s", ""),
         Line("nd raw WRITE", lambda: ndping.bw("--op", "write", *bw), "GB/s", ">= 0.95"),
+        Line("nd raw WRITE, 2 QPs",
+             lambda: ndping.bw("--op", "write", "--qps", "2", *bw), "GB/s", ""),
     ]
     if native:  # these know no device of nd's
         latency += [Line("UCX tag, TCP", lambda: ucx_lat("tcp,self", 20000), "ns", ""),
@@ -94,7 +99,7 @@ def message_tables(ndping: Ndping, native: bool) -> list[Table]:
 
 
 def isolation_tables(ndping: Ndping, native: bool) -> list[Table]:
-    count = ("--iterations", "20000" if native else "1000")
+    count = ("--iterations", "100000" if native else "1000")
     idle = Line("idle", lambda: ndping.p99(*count), "ns", "")
     return [
         Table(f"p99 under a bulk stream, {title}", "under load", [
