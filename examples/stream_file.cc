@@ -37,8 +37,9 @@ absl::Status SendFile(nd::Reactor& reactor, const std::string& server,
   std::array<nd::SendOperation, kAhead> sends;
   const auto start = std::chrono::steady_clock::now();
   uint64_t bytes = 0;
+  absl::Status all;
   for (size_t i = 0; file; i = (i + 1) % kAhead) {  // each with its buffer
-    if (auto sent = stream->Await(sends[i]); !sent.ok()) return sent;
+    if (all = stream->Await(sends[i]); !all.ok()) break;
     file.read(reinterpret_cast<char*>(&buffers[i * kPiece]), kPiece);
     const auto got = static_cast<size_t>(file.gcount());
     sends[i].set_piece(memory->Source(i * kPiece, got));
@@ -49,10 +50,9 @@ absl::Status SendFile(nd::Reactor& reactor, const std::string& server,
     std::printf("\r%8.1f MB, %6.3f GB/s", static_cast<double>(bytes) / 1e6,
                 static_cast<double>(bytes) / 1e9 / took.count());
   }
-  for (const nd::SendOperation& send : sends) {
-    if (auto sent = stream->Await(send); !sent.ok()) return sent;
-  }
+  for (const auto& send : sends) all.Update(stream->Await(send));
   std::printf("\n");
+  if (!all.ok()) return all;
   stream->Finish();
   return session->Close(30s);
 }
