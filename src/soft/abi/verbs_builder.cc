@@ -49,11 +49,9 @@ ABSL_ATTRIBUTE_HOT int Complete(ibv_qp_ex* qp) {
     next = &request.wr;
   }
   if (next != nullptr) {
-    Device& device = DeviceOf(soft.plain()->context);
     ibv_send_wr* bad = nullptr;
-    error = device.SendRoom(*soft.queue) < soft.requests
-                ? ENOMEM
-                : device.PostSend(*soft.queue, next, &bad);
+    error = DeviceOf(soft.plain()->context)
+                .PostSend(*soft.queue, next, &bad, soft.requests);
   }
   Abort(qp);
   return error;

@@ -59,6 +59,9 @@ class CompletionQueue {
   // False: more are queued than would fit.
   [[nodiscard]] bool Resize(uint32_t capacity);
   uint32_t capacity() const { return capacity_; }
+  // Whether who polls it found nothing the last time.
+  bool awaited() const { return awaited_; }
+  void set_awaited(bool awaited) { awaited_ = awaited; }
 
  private:
   enum class Armed : uint8_t { kNo, kSolicited, kAny };
@@ -82,6 +85,7 @@ class CompletionQueue {
   std::atomic<Armed> armed_{Armed::kNo};
   std::atomic<bool> overrun_{false};
   uint32_t in_ = 0;  // where the next goes
+  bool awaited_ = false;
 
   Lock mutex_;  // of those that take
   std::atomic<uint32_t> taken_{0};

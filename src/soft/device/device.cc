@@ -417,12 +417,16 @@ void Device::QueryQp(QueuePair& qp, ibv_qp_attr& attr) {
 }
 
 ABSL_ATTRIBUTE_HOT int Device::PostSend(QueuePair& qp, ibv_send_wr* wr,
-                                        ibv_send_wr** bad) {
+                                        ibv_send_wr** bad, size_t together) {
   if (removed()) [[unlikely]] {
     *bad = wr;
     return EIO;
   }
   Holding lock(mutex_);
+  if (qp.send_room() < together) [[unlikely]] {
+    *bad = wr;
+    return ENOMEM;
+  }
   int error = 0;
   for (; wr != nullptr; wr = wr->next) {
     error = qp.PostSend(*wr);
@@ -450,11 +454,6 @@ void Device::SendRequests(QueuePair& qp) {
   network_->Flush();
   SetTimer(qp);
   WakeForWork();
-}
-
-size_t Device::SendRoom(QueuePair& qp) {
-  Holding lock(mutex_);
-  return qp.send_room();
 }
 
 int Device::PostReceive(QueuePair& qp, ibv_recv_wr* wr, ibv_recv_wr** bad) {
@@ -493,15 +492,16 @@ int Device::Poll(CompletionQueue& cq, std::span<ibv_wc> out) {
 // A thread that polls makes progress itself: peers need not wake the engine's
 // thread, which looks now and then whether that is still so. One that has armed
 // the queue looks for the last time before it sleeps, and leaves things as they
-// are.
-ABSL_ATTRIBUTE_HOT void Device::ProgressInline(const CompletionQueue& cq,
+// are. One that has looked in vain gets the first completion as soon as it is
+// there: mostly nothing is behind it but an acknowledgement, which can wait.
+ABSL_ATTRIBUTE_HOT void Device::ProgressInline(CompletionQueue& cq,
                                                size_t wanted) {
   const bool last_look = cq.armed();
   if (!last_look) polled_.store(true, std::memory_order_relaxed);
   // Whoever has the lock makes progress already.
   if (!mutex_.TryAcquire()) return;
   polling_ = &cq;
-  wanted_ = wanted;
+  wanted_ = cq.awaited() && !last_look ? 1 : wanted;
   const bool resting = std::exchange(resting_, false);
   const std::optional<Instant> sleeps_until = rest_until_;
   if (last_look || resting || ++inline_looks_ % kInlineLooks == 0) {
@@ -520,6 +520,7 @@ ABSL_ATTRIBUTE_HOT void Device::ProgressInline(const CompletionQueue& cq,
     if (!in_time) WakeEngine();
     rest_until_ = sleeps_until;
   }
+  cq.set_awaited(!last_look && cq.empty());
   polling_ = nullptr;
   mutex_.Release();
 }

@@ -103,9 +103,9 @@ class Device final : private ArrivalSink {
   int ModifyQp(QueuePair& qp, ibv_qp_type type, const ibv_qp_attr& attr,
                int mask);
   void QueryQp(QueuePair& qp, ibv_qp_attr& attr);
-  int PostSend(QueuePair& qp, ibv_send_wr* wr, ibv_send_wr** bad);
-  // Send requests that fit.
-  size_t SendRoom(QueuePair& qp);
+  // ENOMEM, and none is posted, where not so many as are to go `together` fit.
+  int PostSend(QueuePair& qp, ibv_send_wr* wr, ibv_send_wr** bad,
+               size_t together = 0);
   int PostReceive(QueuePair& qp, ibv_recv_wr* wr, ibv_recv_wr** bad);
   int PostBind(QueuePair& qp, uint64_t wr_id, unsigned flags,
                uint32_t window_key, uint32_t new_key, const WindowBind& bind);
@@ -222,7 +222,7 @@ class Device final : private ArrivalSink {
   // before it wakes.
   void WakeForWork() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WakeEngine() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void ProgressInline(const CompletionQueue& cq, size_t wanted);
+  void ProgressInline(CompletionQueue& cq, size_t wanted);
   void ReceiveInline(const CompletionQueue& cq)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -15,6 +15,7 @@ class FaultyNetwork::Sink final : public ArrivalSink {
     network_.OnArrival(arrival, sink_);
   }
   void OnPeerGone(uint32_t slot) override { sink_.OnPeerGone(slot); }
+  bool has_enough() const override { return sink_.has_enough(); }
 
  private:
   FaultyNetwork& network_;

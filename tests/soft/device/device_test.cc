@@ -119,6 +119,67 @@ TEST(DeviceLook, AcknowledgesAWriteAtTheNextOne) {
   EXPECT_EQ(server.wire->sent().size(), 1u);
 }
 
+class DeviceBatch : public testing::Test {
+ protected:
+  DeviceBatch() {
+    world_.Connect();
+    for (uint64_t id = 0; id < 8; ++id) {
+      EXPECT_EQ(world_.server.PostReceive(id, 0, 8), 0);
+    }
+  }
+  void SendToServer(int messages) {
+    for (int i = 0; i < messages; ++i) {
+      EXPECT_EQ(world_.client.Post(1, {.length = 8}), 0);
+    }
+  }
+  int Poll() {
+    std::array<ibv_wc, 8> completions;
+    return world_.server.device->Poll(*world_.server.cq, completions);
+  }
+
+  DeviceWorld world_;
+};
+
+// What comes behind it, mostly an acknowledgement, would delay its answer.
+TEST_F(DeviceBatch, IsOfOneForWhoHasLookedInVain) {
+  ASSERT_EQ(Poll(), 0);
+  SendToServer(3);
+  EXPECT_EQ(Poll(), 1);
+  EXPECT_EQ(Poll(), 2);
+}
+
+TEST_F(DeviceBatch, IsOfAllThatHasComeForWhoIsNeverIdle) {
+  SendToServer(3);
+  EXPECT_EQ(Poll(), 3);
+  SendToServer(2);
+  EXPECT_EQ(Poll(), 2);
+}
+
+// It sleeps behind that: what is left would have to wake the engine's thread.
+TEST_F(DeviceBatch, IsOfAllThatHasComeForWhoLooksForTheLastTime) {
+  ASSERT_EQ(Poll(), 0);
+  SendToServer(3);
+  world_.server.device->Arm(*world_.server.cq, false);
+  EXPECT_EQ(Poll(), 3);
+}
+
+TEST_F(DeviceBatch, OfRequestsThatGoTogetherIsPostedWholeOrNotAtAll) {
+  WorldDevice& client = world_.client;
+  client.wire->set_room(0);
+  std::array<ibv_send_wr, 3> wrs{};
+  for (size_t i = 0; i + 1 < wrs.size(); ++i) wrs[i].next = &wrs[i + 1];
+  for (ibv_send_wr& wr : wrs) wr.opcode = IBV_WR_SEND;
+  while (client.qp->send_room() > 2) SendToServer(1);
+  ibv_send_wr* bad = nullptr;
+  EXPECT_EQ(client.device->PostSend(*client.qp, wrs.data(), &bad, wrs.size()),
+            ENOMEM);
+  EXPECT_EQ(bad, wrs.data());
+  EXPECT_EQ(client.qp->send_room(), 2u);
+  wrs[1].next = nullptr;
+  EXPECT_EQ(client.device->PostSend(*client.qp, wrs.data(), &bad, 2), 0);
+  EXPECT_EQ(client.qp->send_room(), 0u);
+}
+
 // One that always has more to say than there is room for, as it asks for the
 // next as soon as it has one: the others' retries would be spent before it
 // ends.

@@ -89,8 +89,10 @@ class WireEnd final : public Network {
   }
   bool MayHaveArrivals() override { return !packets_.empty(); }
   size_t Receive(Instant, ArrivalSink& sink) override {
-    const size_t count = std::min(most_, packets_.size());
-    for (size_t i = 0; i < count; ++i) {
+    const size_t most = std::min(most_, packets_.size());
+    size_t count = 0;
+    while (count < most && !sink.has_enough()) {
+      ++count;
       const Carried carried = std::move(packets_.front());
       packets_.pop_front();
       Packet packet = carried.packet;
