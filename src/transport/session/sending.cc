@@ -135,8 +135,8 @@ ABSL_ATTRIBUTE_HOT void SessionCore::MakeReady(Stream& stream) {
   LaneOf(stream.message_class()).ready.Push(&stream);
 }
 
-ABSL_ATTRIBUTE_HOT void SessionCore::SendLane(Lane& lane,
-                                              MessageClass message_class) {
+ABSL_ATTRIBUTE_HOT void SessionCore::SendFrames(Lane& lane,
+                                                MessageClass message_class) {
   Lack lack = Lack::kNothing;
   bool more = HasMore(lane);
   while (more) {
@@ -147,10 +147,7 @@ ABSL_ATTRIBUTE_HOT void SessionCore::SendLane(Lane& lane,
     }
     if (!SendPacket(lane, message_class, *lane.carrier, more)) break;
   }
-  if (lane.Full() &&
-      (lane.unsent != lane.entries.end() || !lane.ready.empty())) {
-    lack = Lack::kDepth;
-  }
+  if (lane.Full() && !lane.IsIdle()) lack = Lack::kDepth;
   if (SetStall(lane.stall, lack) && lane.carrier != nullptr) {
     lane.carrier->CountStall(lack);
   }
@@ -174,8 +171,7 @@ void SessionCore::ReturnCredits(Link& link) {
   SendControlPacket(link, FrameType::kCredit, {});
 }
 
-// Whether there is something that the lane could send now.
-ABSL_ATTRIBUTE_HOT bool SessionCore::HasMore(Lane& lane) {
+ABSL_ATTRIBUTE_HOT bool SessionCore::FindMore(Lane& lane) {
   if (lane.Full()) return false;
   if (lane.unsent != lane.entries.end()) return true;
   while (!lane.ready.empty()) {

@@ -209,6 +209,8 @@ class SessionCore {
     CoarseHistogram latencies;  // of sends, nanoseconds
 
     bool Full() const { return unsent - entries.begin() >= kMaxUnconfirmed; }
+    // Not even something that has to wait.
+    bool IsIdle() const { return unsent == entries.end() && ready.empty(); }
   };
   // A large message that goes out.
   struct Outgoing {
@@ -293,11 +295,17 @@ class SessionCore {
   bool SendControl(Link& link, FrameType type, const Payload& payload);
   bool SendControlPacket(Link& link, FrameType type,
                          std::span<const std::byte> payload);
-  void SendLane(Lane& lane, MessageClass message_class);
+  void SendLane(Lane& lane, MessageClass message_class) {
+    if (lane.IsIdle() && lane.stall.lack() == Lack::kNothing) return;
+    SendFrames(lane, message_class);
+  }
+  void SendFrames(Lane& lane, MessageClass message_class);
   bool SendPacket(Lane& lane, MessageClass message_class, Link& link,
                   bool& more);
   bool TakeNext(Lane& lane, const PacketWriter& writer);
-  bool HasMore(Lane& lane);
+  // Whether there is something that the lane could send now.
+  bool HasMore(Lane& lane) { return !lane.IsIdle() && FindMore(lane); }
+  bool FindMore(Lane& lane);
   void ReturnCredits(Link& link);
   void FlushAll();
   bool AppendEntry(Lane& lane, uint64_t number, MessageClass message_class,
