@@ -16,6 +16,7 @@ CompletionQueue::CompletionQueue(uint32_t capacity, CompletionChannel* channel,
       capacity_(capacity) {}
 
 ABSL_ATTRIBUTE_HOT bool CompletionQueue::Push(const CqEntry& entry) {
+  received_ |= (entry.wc.opcode & IBV_WC_RECV) != 0;
   const uint32_t pushed = pushed_.load(std::memory_order_relaxed);
   if (pushed - taken_.load(std::memory_order_acquire) == capacity_) {
     overrun_ = true;

@@ -59,9 +59,13 @@ class CompletionQueue {
   // False: more are queued than would fit.
   [[nodiscard]] bool Resize(uint32_t capacity);
   uint32_t capacity() const { return capacity_; }
-  // Whether who polls it found nothing the last time.
-  bool awaited() const { return awaited_; }
-  void set_awaited(bool awaited) { awaited_ = awaited; }
+  // Who polls it looks for what may have come; `last`: before it sleeps.
+  void BeginLook(bool last) {
+    awaits_receive_ = !last && !received_;
+    received_ = false;
+  }
+  // The last look had brought no receive, and this one has.
+  bool has_awaited_receive() const { return awaits_receive_ && received_; }
 
  private:
   enum class Armed : uint8_t { kNo, kSolicited, kAny };
@@ -84,8 +88,9 @@ class CompletionQueue {
   std::atomic<uint32_t> pushed_{0};
   std::atomic<Armed> armed_{Armed::kNo};
   std::atomic<bool> overrun_{false};
-  uint32_t in_ = 0;  // where the next goes
-  bool awaited_ = false;
+  uint32_t in_ = 0;        // where the next goes
+  bool received_ = false;  // since the last look began
+  bool awaits_receive_ = false;
 
   Lock mutex_;  // of those that take
   std::atomic<uint32_t> taken_{0};

@@ -492,8 +492,7 @@ int Device::Poll(CompletionQueue& cq, std::span<ibv_wc> out) {
 // A thread that polls makes progress itself: peers need not wake the engine's
 // thread, which looks now and then whether that is still so. One that has armed
 // the queue looks for the last time before it sleeps, and leaves things as they
-// are. One that has looked in vain gets the first completion as soon as it is
-// there: mostly nothing is behind it but an acknowledgement, which can wait.
+// are.
 ABSL_ATTRIBUTE_HOT void Device::ProgressInline(CompletionQueue& cq,
                                                size_t wanted) {
   const bool last_look = cq.armed();
@@ -501,7 +500,8 @@ ABSL_ATTRIBUTE_HOT void Device::ProgressInline(CompletionQueue& cq,
   // Whoever has the lock makes progress already.
   if (!mutex_.TryAcquire()) return;
   polling_ = &cq;
-  wanted_ = cq.awaited() && !last_look ? 1 : wanted;
+  wanted_ = wanted;
+  cq.BeginLook(last_look);
   const bool resting = std::exchange(resting_, false);
   const std::optional<Instant> sleeps_until = rest_until_;
   if (last_look || resting || ++inline_looks_ % kInlineLooks == 0) {
@@ -520,17 +520,18 @@ ABSL_ATTRIBUTE_HOT void Device::ProgressInline(CompletionQueue& cq,
     if (!in_time) WakeEngine();
     rest_until_ = sleeps_until;
   }
-  cq.set_awaited(!last_look && cq.empty());
   polling_ = nullptr;
   mutex_.Release();
 }
 
 // What comes behind the completions that are polled for waits until they have
-// been taken, and what comes behind much data until what is due is sent.
+// been taken, and what comes behind much data until what is due is sent. Behind
+// a message that was waited for there is mostly an acknowledgement only, which
+// its answer need not wait for.
 bool Device::has_enough() const {
   return arrived_bytes_ >= kMuchToTake ||
          (polling_ != nullptr &&
-          (polling_->size() >= wanted_ ||
+          (polling_->size() >= wanted_ || polling_->has_awaited_receive() ||
            (arrived_bytes_ >= kMuch && !polling_->empty())));
 }
 

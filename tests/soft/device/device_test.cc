@@ -141,14 +141,39 @@ class DeviceBatch : public testing::Test {
 };
 
 // What comes behind it, mostly an acknowledgement, would delay its answer.
-TEST_F(DeviceBatch, IsOfOneForWhoHasLookedInVain) {
+TEST_F(DeviceBatch, IsOfOneMessageForWhoHasWaitedForIt) {
   ASSERT_EQ(Poll(), 0);
   SendToServer(3);
   EXPECT_EQ(Poll(), 1);
   EXPECT_EQ(Poll(), 2);
 }
 
-TEST_F(DeviceBatch, IsOfAllThatHasComeForWhoIsNeverIdle) {
+TEST_F(DeviceBatch, IsOfOneMessageThoughASendHasCompletedMeanwhile) {
+  ASSERT_EQ(Poll(), 0);
+  ASSERT_EQ(world_.client.PostReceive(1, 0, 8), 0);
+  ASSERT_EQ(world_.server.Post(1, {.length = 8}), 0);
+  while (world_.client.Progress()) continue;
+  EXPECT_EQ(Poll(), 1);
+  SendToServer(3);
+  EXPECT_EQ(Poll(), 1);
+}
+
+TEST_F(DeviceBatch, IsOfAllCompletionsOfSends) {
+  for (uint64_t id = 0; id < 3; ++id) {
+    ASSERT_EQ(world_.client.PostReceive(id, 0, 8), 0);
+  }
+  ASSERT_EQ(Poll(), 0);
+  for (uint64_t id = 0; id < 3; ++id) {
+    ASSERT_EQ(world_.server.Post(id, {.length = 8}), 0);
+    while (world_.client.Progress()) continue;
+  }
+  EXPECT_EQ(Poll(), 3);
+}
+
+TEST_F(DeviceBatch, IsOfAllThatHasComeForWhoHasGotAMessageTheLastTime) {
+  ASSERT_EQ(Poll(), 0);
+  SendToServer(1);
+  ASSERT_EQ(Poll(), 1);
   SendToServer(3);
   EXPECT_EQ(Poll(), 3);
   SendToServer(2);
