@@ -179,7 +179,8 @@ void QueuePair::EndLoans() { loan_.fetch_add(1, std::memory_order_seq_cst); }
 ibv_qp_state QueuePair::state() const { return ToVerbs(qp_.state()); }
 
 const QueuePair::SendSlot& QueuePair::OldestSlot() const {
-  return slots_[(posted_ - qp_.sends_queued()) % slots_.size()];
+  return slots_[(next_slot_ + slots_.size() - qp_.sends_queued()) %
+                slots_.size()];
 }
 
 int QueuePair::Modify(const ibv_qp_attr& attr, int mask,
@@ -256,8 +257,8 @@ void QueuePair::Query(ibv_qp_attr& attr) const {
 // ---- Requests.
 
 int QueuePair::CollectInline(const ibv_send_wr& wr, SendWork& work) {
-  const size_t slot = posted_ % slots_.size();
-  std::byte* const place = inline_.get() + slot * options_.cap.max_inline_data;
+  std::byte* const place =
+      inline_.get() + next_slot_ * options_.cap.max_inline_data;
   size_t length = 0;
   for (const ibv_sge& sge : std::span(wr.sg_list, size_t(wr.num_sge))) {
     if (sge.length > options_.cap.max_inline_data - length) [[unlikely]]
@@ -267,7 +268,7 @@ int QueuePair::CollectInline(const ibv_send_wr& wr, SendWork& work) {
                 sge.length);
     length += sge.length;
   }
-  const size_t index = slot * std::max(options_.cap.max_send_sge, 1u);
+  const size_t index = next_slot_ * std::max(options_.cap.max_send_sge, 1u);
   Segment& segment = segments_[index];
   segment = {place, length};
   keys_[index] = 0;
@@ -278,8 +279,7 @@ int QueuePair::CollectInline(const ibv_send_wr& wr, SendWork& work) {
 // A key that does not allow what is asked is a fault of the work, found when
 // its turn comes (IBA ch. 10, error handling).
 int QueuePair::Collect(const ibv_send_wr& wr, SendWork& work) {
-  const size_t slot = posted_ % slots_.size();
-  const size_t index = slot * std::max(options_.cap.max_send_sge, 1u);
+  const size_t index = next_slot_ * std::max(options_.cap.max_send_sge, 1u);
   Segment* const first = &segments_[index];
   const bool filled = IsAnswered(work.operation);
   size_t count = 0;
@@ -394,7 +394,7 @@ int QueuePair::PostBind(uint64_t wr_id, unsigned flags, uint32_t window_key,
 ABSL_ATTRIBUTE_HOT int QueuePair::PostWork(const SendWork& work) {
   switch (qp_.Post(work)) {
     case PostResult::kPosted:
-      ++posted_;
+      next_slot_ = next_slot_ + 1 < slots_.size() ? next_slot_ + 1 : 0;
       return 0;
     case PostResult::kWrongState:
       return EINVAL;

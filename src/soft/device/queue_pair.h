@@ -74,7 +74,7 @@ class QueuePair final : private RemoteMemory,
   QueuePair(const Options& options, MemoryTable& memory);
   QueuePair(const QueuePair&) = delete;
   QueuePair& operator=(const QueuePair&) = delete;
-  ~QueuePair() { EndLoans(); }
+  ~QueuePair() override { EndLoans(); }
 
   // What the verbs do. Each returns 0 or an errno. A change of state takes the
   // attributes that `mask` names, checked by ModifyAllowed; `path` is what
@@ -141,7 +141,7 @@ class QueuePair final : private RemoteMemory,
     return {.pd = options_.pd, .qpn = options_.number};
   }
   bool datagram() const { return options_.transport == Transport::kUd; }
-  SendSlot& NextSlot() { return slots_[posted_ % slots_.size()]; }
+  SendSlot& NextSlot() { return slots_[next_slot_]; }
   const SendSlot& OldestSlot() const;
   // Fills `work` with what the request's elements hold.
   int Collect(const ibv_send_wr& wr, SendWork& work);
@@ -165,7 +165,7 @@ class QueuePair final : private RemoteMemory,
   const Options options_;
   MemoryTable& memory_;
 
-  uint64_t posted_ = 0;
+  size_t next_slot_ = 0;
   std::vector<SendSlot> slots_;
   std::vector<Segment> segments_;          // max_send_sge a slot
   std::vector<uint32_t> keys_;             // theirs; 0 of inline data

@@ -62,7 +62,8 @@ Psn Requester::PsnAt(uint64_t position) const {
 
 uint64_t Requester::PositionsOf(const SendWork& work, uint64_t length) const {
   if (work.operation == Operation::kLocal) return 0;
-  if (length == 0) return 1;
+  if (length <= attributes_.mtu_bytes) [[likely]]
+    return 1;
   return (length + attributes_.mtu_bytes - 1) / attributes_.mtu_bytes;
 }
 
